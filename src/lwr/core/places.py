@@ -140,4 +140,4 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³]) *
 
 def is_windows_device(name: str) -> bool:
     """Whether Windows would open a device under this name (`NUL`, `com1.txt`, ...), in any case."""
-    return _DEVICE.fullmatch(part) is not None
+    return _DEVICE.fullmatch(name) is not None
