@@ -1,0 +1,11 @@
+"""The configuration: server.ini, job_managers.ini and the environment become frozen, validated values.
+
+`load` reads, `Config` is the result; `options` is the one table of all options, from which the sample files and the
+reference page are made. Must not make or open anything that it describes.
+"""
+
+from lwr.config.load import load
+from lwr.config.model import Config, ManagerConfig, Setting, is_loopback
+from lwr.config.samples import reference_markdown
+
+__all__ = ["Config", "ManagerConfig", "Setting", "is_loopback", "load", "reference_markdown"]

@@ -1,0 +1,200 @@
+"""Putting the configuration together: server.ini, then `LWR_CONFIG_*`, then the command line; the later wins.
+
+Reads files and makes none.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lwr.config import options as o
+from lwr.config.ini import Entry, IniFile
+from lwr.config.managers import ManagerDefaults, default_manager, read_managers
+from lwr.config.model import Config, ManagerConfig, Setting, is_loopback
+from lwr.config.values import Values, claim
+from lwr.errors import ConfigError
+from lwr.managers.manager import ManagerKind, manager_kinds
+
+ENVIRONMENT_PREFIX = "LWR_CONFIG_"
+_SECTIONS = (o.SERVER, o.APP)
+
+
+def load(
+    path: Path | None,
+    environ: Mapping[str, str],
+    *,
+    arguments: Mapping[str, str] | None = None,
+    kinds: Mapping[str, ManagerKind] | None = None,
+) -> Config:
+    """Read and check everything. Opens nothing that it describes; may be called again.
+
+    Args:
+        path: server.ini; None for none, then paths are relative to the working directory.
+        environ: where `LWR_CONFIG_*` and GALAXY_HOME are looked up.
+        arguments: options from the command line, by name.
+        kinds: the kinds of managers; those that are installed if not given.
+
+    Raises:
+        ConfigError: an unknown or unserved name, a value or a combination that cannot work, an unreadable file.
+    """
+    notices: list[str] = []
+    given: dict[str, Entry] = {}
+    if path is not None:
+        given = claim(_from_file(IniFile(path.absolute()), notices))
+    in_file = given.get(o.PRIVATE_KEY.name)
+    given |= claim(_from_environment(environ, notices))
+    given |= claim((_option(name), Entry(name, text, "command line")) for name, text in (arguments or {}).items())
+    directory = path.absolute().parent if path else Path.cwd()
+    if path and in_file and _others_read(path):
+        notices.append(f"Others on this machine can read the private_key in {path}: `chmod 600 {path}`.")
+    settings: list[Setting] = []
+    server = Values(o.SERVER, directory, given, settings)
+    app = Values(o.APP, directory, given, settings)
+    config = _build(server, app, environ, manager_kinds() if kinds is None else kinds, notices)
+    _check(config)
+    return config
+
+
+def _build(
+    server: Values, app: Values, environ: Mapping[str, str], kinds: Mapping[str, ManagerKind], notices: list[str]
+) -> Config:
+    app.get(o.ASSIGN_IDS)
+    staging_directory = app.path(o.STAGING_DIRECTORY)
+    debug = app.get(o.DEBUG)
+    ssl_pem = server.get(o.SSL_PEM) if server.is_set(o.SSL_PEM, "*") else server.path(o.SSL_PEM)
+    return Config(
+        directory=app.directory,
+        host=server.get(o.HOST).strip("[]"),
+        port=server.get(o.PORT),
+        ssl_pem=ssl_pem,
+        private_key=app.get(o.PRIVATE_KEY),
+        query_secret=app.get(o.QUERY_SECRET),
+        staging_directory=staging_directory,
+        persistence_directory=app.path(o.PERSISTENCE_DIRECTORY),
+        debug=debug,
+        log_format=app.get(o.LOG_FORMAT),
+        log_level=app.get(o.LOG_LEVEL),
+        log_file=app.path(o.LOG_FILE),
+        shutdown_grace_s=app.get(o.SHUTDOWN_GRACE),
+        failed_job_retention_s=app.get(o.FAILED_JOB_RETENTION),
+        record_retention_s=app.get(o.RECORD_RETENTION),
+        staging_threads_count=app.get(o.STAGING_THREADS),
+        maximum_upload_bytes=app.get(o.MAXIMUM_UPLOAD),
+        managers=_managers(app, ManagerDefaults(staging_directory, debug, environ.get("GALAXY_HOME", "")), kinds),
+        settings=tuple(app.settings),
+        notices=tuple(dict.fromkeys(notices)),
+    )
+
+
+def _managers(app: Values, defaults: ManagerDefaults, kinds: Mapping[str, ManagerKind]) -> Mapping[str, ManagerConfig]:
+    path = app.path(o.JOB_MANAGERS_CONFIG)
+    if not path:
+        return default_manager(defaults, kinds, app.settings)
+    return read_managers(IniFile(Path(path)), defaults, kinds, app.settings)
+
+
+def _check(config: Config) -> None:
+    """What no option can say of itself. Raises ConfigError."""
+    if not config.private_key and not is_loopback(config.host):
+        raise ConfigError(
+            f"host = {config.host} lets other machines in, and there is no private_key: anybody who reaches port "
+            f"{config.port} could run commands here.",
+            "Set private_key in [app:main] (and ssl_pem, so that nobody can overhear it), or set host = localhost.",
+        )
+    persistence = Path(config.persistence_directory)
+    for staging in {config.staging_directory, *(manager.staging_directory for manager in config.managers.values())}:
+        if persistence.is_relative_to(staging):
+            raise ConfigError(
+                f"persistence_directory ({persistence}) is inside a staging_directory ({staging}), where a job of "
+                "that name would overwrite the database.",
+                "Put the two side by side.",
+            )
+
+
+def _from_file(ini: IniFile, notices: list[str]) -> Iterable[tuple[o.Option[Any], Entry]]:
+    for section in ini.sections:
+        if section not in _SECTIONS:
+            _check_section(ini, section, notices)
+    for section in _SECTIONS:
+        for entry in ini.defaults(section):
+            option = _known(entry.name, section)
+            if option:
+                yield option, entry
+            elif not ini.only_referenced(entry.name) and not _known(entry.name):
+                _refuse_or_notice(entry, "DEFAULT", notices)
+        for entry in ini.own(section):
+            option = _known(entry.name, section)
+            if option:
+                yield option, entry
+            else:
+                _refuse_or_notice(entry, section, notices)
+
+
+def _from_environment(environ: Mapping[str, str], notices: list[str]) -> Iterable[tuple[o.Option[Any], Entry]]:
+    for variable, text in sorted(environ.items()):
+        if variable.startswith(ENVIRONMENT_PREFIX):
+            entry = Entry(variable.removeprefix(ENVIRONMENT_PREFIX).lower(), text.strip(), variable)
+            option = _known(entry.name)
+            if option:
+                yield option, entry
+            else:
+                _refuse_or_notice(entry, "", notices)
+
+
+def _known(name: str, section: str = "") -> o.Option[Any] | None:
+    """The option of that name or alias; with `section`, only if it belongs there."""
+    for option in o.SERVER_OPTIONS:
+        if name in option.names and section in ("", option.section):
+            return option
+    return None
+
+
+def _option(name: str) -> o.Option[Any]:
+    option = _known(name)
+    if option is None:
+        raise ConfigError(f"There is no option {name}.", _hint(name))
+    return option
+
+
+def _refuse_or_notice(entry: Entry, section: str, notices: list[str]) -> None:
+    """Deal with a name that is no option here: a notice when it is retired. Raises ConfigError otherwise."""
+    elsewhere = _known(entry.name)
+    if elsewhere:
+        raise ConfigError(
+            f"{entry.name} ({entry.origin}) stands in [{section}].", f"It belongs in [{elsewhere.section}]."
+        )
+    for unserved in o.UNSERVED_OPTIONS:
+        if unserved.covers(entry.name):
+            if unserved.later and entry.text:
+                raise ConfigError(
+                    f"{entry.name} ({entry.origin}): {unserved.what} is not in this version of LWR.",
+                    "Remove the line, or stay with the version that serves it.",
+                )
+            if not unserved.later:
+                notices.append(f"{entry.name} ({entry.origin}) does nothing any more: {unserved.what}")
+            return
+    raise ConfigError(f"{entry.name} ({entry.origin}) is not an option.", _hint(entry.name))
+
+
+def _hint(name: str) -> str:
+    near = o.nearest(name, (known for option in o.SERVER_OPTIONS for known in option.names))
+    return near or "`lwr config show` lists all options."
+
+
+def _check_section(ini: IniFile, section: str, notices: list[str]) -> None:
+    for unserved in o.UNSERVED_SECTIONS:
+        if unserved.covers(section):
+            notices.append(f"[{section}] ({ini.path.name}) does nothing any more: {unserved.what}")
+            return
+    raise ConfigError(
+        f"[{section}] ({ini.path.name}) is not a section of LWR.",
+        o.nearest(section, _SECTIONS) or "The sections are [server:main] and [app:main].",
+    )
+
+
+def _others_read(path: Path) -> bool:
+    return os.name == "posix" and bool(path.stat().st_mode & (stat.S_IRGRP | stat.S_IROTH))

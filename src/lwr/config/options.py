@@ -1,0 +1,270 @@
+"""Every option of LWR: its name, place, default, meaning and how its text becomes a value.
+
+This table is the only source: reading, the errors for unknown names, `lwr config show`, the sample files and the
+reference page are made from it. Knows no file and no environment; the options that only one kind of manager takes
+come from `lwr.managers.manager`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+SERVER = "server:main"
+APP = "app:main"
+MANAGER = "manager:NAME"
+
+
+@dataclass(frozen=True, slots=True)
+class Option(Generic[T]):
+    """One option.
+
+    `parse` turns text that is not empty into the value, or raises ValueError with the rest of a sentence that
+    begins with the option's name. `default` is text too; empty where there is none.
+    """
+
+    name: str
+    section: str
+    parse: Callable[[str], T]
+    default: str
+    doc: str
+    unit: str = ""
+    secret: bool = False
+    aliases: tuple[str, ...] = ()
+    example: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name, *self.aliases)
+
+
+@dataclass(frozen=True, slots=True)
+class Unserved:
+    """Names that old files may hold and that this version does not act on.
+
+    `later` says that they are refused, since ignoring them would surprise; the others get a notice.
+    """
+
+    patterns: tuple[str, ...]
+    what: str
+    later: bool = False
+
+    def covers(self, name: str) -> bool:
+        return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+
+def choice(*words: str) -> Callable[[str], str]:
+    """A parser of one of `words`, in any case."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            near = get_close_matches(text.lower(), words, 1)
+            raise ValueError(f"must be one of {', '.join(words)}{f'; did you mean {near[0]}?' if near else '.'}")
+        return text.lower()
+
+    return parse
+
+
+def boolean(text: str) -> bool:
+    """true, yes, on, 1 or false, no, off, 0, in any case."""
+    word = text.lower()
+    if word in ("true", "yes", "on", "1"):
+        return True
+    if word in ("false", "no", "off", "0"):
+        return False
+    raise ValueError("must be true or false.")
+
+
+def whole(least: int, most: int) -> Callable[[str], int]:
+    """A parser of a whole number between `least` and `most`."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
+            raise ValueError(f"must be a whole number from {least} to {most}.")
+        return int(text)
+
+    return parse
+
+
+def seconds(text: str) -> float:
+    """A number of seconds, not negative."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 1e10:
+        raise ValueError("must be a number of seconds, 0 or more.")
+    return value
+
+
+def _only_galaxy(text: str) -> str:
+    if text.lower() == "uuid":
+        raise ValueError("is not in this version: jobs keep the ids that their clients give them.")
+    return choice("galaxy")(text)
+
+
+HOST = Option(
+    "host", SERVER, str, "localhost",
+    "Name or address to listen on. `0.0.0.0` is every IPv4 address of the machine; anything but the loopback "
+    "addresses needs a `private_key`.",
+    example="0.0.0.0",  # noqa: S104  an example in the samples
+)  # fmt: skip
+PORT = Option("port", SERVER, whole(0, 65535), "8913", "TCP port to listen on; 0 takes a free one.")
+SSL_PEM = Option(
+    "ssl_pem", SERVER, str, "",
+    "PEM file with the certificate, its chain and the private key, for https. `*` makes a self-signed certificate "
+    "and keeps it beside this file as `host.pem`.",
+    example="*",
+)  # fmt: skip
+STAGING_DIRECTORY = Option(
+    "staging_directory", APP, str, "lwr_staging",
+    "Directory below which each job gets its own. Made if missing.",
+)  # fmt: skip
+PRIVATE_KEY = Option(
+    "private_key", APP, str, "",
+    "The secret that clients must send. Who knows it may run commands as the user of this server: make it long and "
+    "random, use https, and let nobody else read this file (`chmod 600`).",
+    secret=True, aliases=("private_token",), example="paste-a-long-random-text-here",
+)  # fmt: skip
+QUERY_SECRET = Option(
+    "query_secret", APP, boolean, "true",
+    "Whether the secret may stand in the URL (`?private_key=...`), as all Galaxy clients send it. With `false` only "
+    "`Authorization: Bearer` counts.",
+)  # fmt: skip
+JOB_MANAGERS_CONFIG = Option(
+    "job_managers_config", APP, str, "",
+    "File that defines the job managers. Without it there is one, `_default_`, which runs one job at a time on this "
+    "machine.",
+    example="job_managers.ini",
+)  # fmt: skip
+PERSISTENCE_DIRECTORY = Option(
+    "persistence_directory", APP, str, "persisted_data",
+    "Directory of the database of jobs; on a local disk, and not inside a staging directory. Made if missing.",
+)  # fmt: skip
+ASSIGN_IDS = Option(
+    "assign_ids", APP, _only_galaxy, "galaxy",
+    "Who names jobs. `galaxy`: the client does. (`uuid` is not in this version.)",
+)  # fmt: skip
+DEBUG = Option(
+    "debug", APP, boolean, "false",
+    "With `true` the directories of jobs are never removed, so that one can look into them.",
+)  # fmt: skip
+LOG_FORMAT = Option(
+    "log_format", APP, choice("console", "json"), "console",
+    "Form of the log: `console` for people, `json` for programs (one object a line).",
+)  # fmt: skip
+LOG_LEVEL = Option(
+    "log_level", APP, choice("debug", "info", "warning", "error"), "info", "The least important level that is logged.",
+)  # fmt: skip
+LOG_FILE = Option(
+    "log_file", APP, str, "",
+    "File to append the log to. Without it the log goes to the standard error stream, and of a daemon to `lwr.log` "
+    "beside this file.",
+    example="lwr.log",
+)  # fmt: skip
+SHUTDOWN_GRACE = Option(
+    "shutdown_grace_s", APP, seconds, "10",
+    "How long a stopping server waits for requests in flight. Jobs run on in any case.", "seconds",
+)  # fmt: skip
+FAILED_JOB_RETENTION = Option(
+    "failed_job_retention_s", APP, seconds, "604800",
+    "Directories of jobs that ended failed, lost or cancelled, and that no client cleaned, are removed after this "
+    "time.", "seconds",
+)  # fmt: skip
+RECORD_RETENTION = Option(
+    "record_retention_s", APP, seconds, "2592000",
+    "The record of a cleaned job (its states, times and reason) is kept this long.", "seconds",
+)  # fmt: skip
+STAGING_THREADS = Option(
+    "staging_threads_count", APP, whole(1, 64), "2", "Threads that prepare jobs and collect their results.",
+)  # fmt: skip
+MAXIMUM_UPLOAD = Option(
+    "maximum_upload_bytes", APP, whole(0, 2**63 - 1), "0", "The largest file that is accepted; 0 for any.", "bytes",
+)  # fmt: skip
+
+TYPE = Option(
+    "type", MANAGER, str, "", "Required. The kind of the manager; the kinds and their own options follow below.",
+    example="queued_python",
+)  # fmt: skip
+M_STAGING_DIRECTORY = Option(
+    "staging_directory", MANAGER, str, "", "Directory of this manager's jobs; from server.ini if not set.",
+)  # fmt: skip
+M_ASSIGN_IDS = Option("assign_ids", MANAGER, _only_galaxy, "", "As in server.ini, for this manager only.")
+M_DEBUG = Option("debug", MANAGER, boolean, "", "As in server.ini, for this manager only.")
+GALAXY_HOME = Option(
+    "galaxy_home", MANAGER, str, "",
+    "Root of a Galaxy on this machine, for tools that need its code: its `lib` goes to the jobs' PYTHONPATH. The "
+    "environment variable GALAXY_HOME if not set; `none` for none.",
+    example="/srv/galaxy",
+)  # fmt: skip
+GALAXY_CONFIG_FILE = Option(
+    "galaxy_config_file", MANAGER, str, "", "Told to clients that let this machine set metadata.",
+)  # fmt: skip
+GALAXY_DATASET_FILES_PATH = Option(
+    "galaxy_dataset_files_path", MANAGER, str, "", "Told to clients that let this machine set metadata.",
+)  # fmt: skip
+GALAXY_DATATYPES_CONFIG_FILE = Option(
+    "galaxy_datatypes_config_file", MANAGER, str, "", "Told to clients that let this machine set metadata.",
+)  # fmt: skip
+GALAXY_VIRTUAL_ENV = Option(
+    "galaxy_virtual_env", MANAGER, str, "", "Told to clients: the virtualenv of the Galaxy of `galaxy_home`.",
+)  # fmt: skip
+ENV = Option(
+    "env_*", MANAGER, str, "",
+    "An environment variable for all jobs of this manager, in the case that is written here; it wins over what the "
+    "client sends.",
+    example="env_TMPDIR = /scratch",
+)  # fmt: skip
+MIN_POLLING_INTERVAL = Option(
+    "min_polling_interval", MANAGER, seconds, "0.5", "Least time between two questions to a scheduler.", "seconds",
+)  # fmt: skip
+JOB_NAME_TEMPLATE = Option(
+    "job_name_template", MANAGER, str, "lwr_$job_id", "Name of jobs in a scheduler's lists.",
+)  # fmt: skip
+
+#: In the order of the samples and of the reference.
+SERVER_OPTIONS: tuple[Option[Any], ...] = (
+    HOST, PORT, SSL_PEM, PRIVATE_KEY, QUERY_SECRET, STAGING_DIRECTORY, PERSISTENCE_DIRECTORY, JOB_MANAGERS_CONFIG,
+    ASSIGN_IDS, DEBUG, LOG_FORMAT, LOG_LEVEL, LOG_FILE, SHUTDOWN_GRACE, STAGING_THREADS, MAXIMUM_UPLOAD,
+    FAILED_JOB_RETENTION, RECORD_RETENTION,
+)  # fmt: skip
+MANAGER_OPTIONS: tuple[Option[Any], ...] = (
+    TYPE, M_STAGING_DIRECTORY, M_ASSIGN_IDS, M_DEBUG, ENV, GALAXY_HOME, GALAXY_VIRTUAL_ENV, GALAXY_CONFIG_FILE,
+    GALAXY_DATASET_FILES_PATH, GALAXY_DATATYPES_CONFIG_FILE, MIN_POLLING_INTERVAL, JOB_NAME_TEMPLATE,
+)  # fmt: skip
+
+#: Options of server.ini that this version does not act on.
+UNSERVED_OPTIONS = (
+    Unserved(("message_queue_*", "amqp_*"), "the message queue", later=True),
+    Unserved(("file_cache_dir",), "the cache of input files", later=True),
+    Unserved(("tool_config_file", "tool_config_files"), "the white-list of tools", later=True),
+    Unserved(("tool_dependency_dir", "dependency_resolvers_config_file"), "tool dependencies", later=True),
+    Unserved(("job_metrics_config_file",), "job metrics", later=True),
+    Unserved(("object_store_*",), "Galaxy has no client for the object store of LWR any more; nothing replaces it."),
+    Unserved(("use", "paste.app_factory"), "LWR is its own web server and needs no Paste; the line can go."),
+    Unserved(
+        ("use_threadpool", "threadpool_*", "daemon_threads", "socket_timeout", "request_queue_size"),
+        "it was for Paste's web server; LWR is its own, and the line can go.",
+    ),
+)  # fmt: skip
+#: Sections of an old server.ini that nothing reads any more.
+UNSERVED_SECTIONS = (
+    Unserved(
+        ("uwsgi", "circus", "watcher:*", "socket:*"), "LWR is its own web server, of one process; the section can go."
+    ),
+    Unserved(
+        ("loggers", "handlers", "formatters", "logger_*", "handler_*", "formatter_*"),
+        "log_format, log_level and log_file in [app:main] replace it.",
+    ),
+)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that looks most like `name`, as the beginning of a hint; empty when none does."""
+    near = get_close_matches(name.lower(), sorted(known), 1)
+    return f"Did you mean {near[0]}?" if near else ""
