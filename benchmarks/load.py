@@ -1,0 +1,94 @@
+"""What puts load on a server: wrk with a script, and curl; and the few plain requests that a row needs around them.
+
+A Python client would be the limit for requests, so wrk sends them; curl is what one large file is moved by. Knows the
+dialect that LWR and Pulsar share, and not which of them it talks to.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import quote, urlencode, urlsplit
+
+SCRIPTS = Path(__file__).parent / "wrk"
+
+
+class Client:
+    """One connection for the requests around a measurement. Not for measuring."""
+
+    def __init__(self, url: str) -> None:
+        where = urlsplit(url)
+        self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=120)
+
+    def ask(self, method: str, path: str, body: bytes = b"", **query: str) -> bytes:
+        self._connection.request(method, f"{path}?{urlencode(query)}", body)
+        answer = self._connection.getresponse()
+        said = answer.read()
+        if answer.status >= 400:
+            raise SystemExit(f"{method} {path}: {answer.status} {said[:300]!r}")
+        return said
+
+    def set_up(self, job_id: str) -> None:
+        self.ask("POST", "/jobs", job_id=job_id)
+
+    def submit(self, job_id: str, command_line: str) -> None:
+        self.ask("POST", f"/jobs/{job_id}/submit", job_id=job_id, command_line=command_line)
+
+    def status(self, job_id: str) -> dict[str, object]:
+        answer: dict[str, object] = json.loads(self.ask("GET", f"/jobs/{job_id}/status", job_id=job_id))
+        return answer
+
+    def wait(self, job_id: str) -> None:
+        while self.status(job_id)["complete"] != "true":
+            time.sleep(0.05)
+
+    def end(self, job_id: str) -> None:
+        """Cancel, if need be, and clean."""
+        self.ask("PUT", f"/jobs/{job_id}/cancel", job_id=job_id)
+        self.ask("DELETE", f"/jobs/{job_id}", job_id=job_id)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def file_path(job_id: str, name: str, kind: str) -> str:
+    """Where a job's file is sent to or fetched from."""
+    return f"/jobs/{job_id}/files?" + urlencode({"job_id": job_id, "name": name, "type": kind}, quote_via=quote)
+
+
+def wrk(url: str, script: str, *, connections: int, threads: int, duration_s: int, argument: str = "") -> dict[str, float]:
+    """Run wrk with one of our scripts; returns the figures that the script prints as `figure NAME VALUE`.
+
+    Errors of the server (a status that is not 2xx, a broken connection) end the run: a figure with errors in it
+    compares nothing.
+    """
+    command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{duration_s}s", "--timeout", "60s"]
+    command += ["-s", str(SCRIPTS / script), url, "--", argument]
+    # The scripts load their common part from their own folder.
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=SCRIPTS, timeout=duration_s + 120)
+    figures = {name: float(value) for name, value in re.findall(r"^figure (\w+) (\S+)$", done.stdout, re.MULTILINE)}
+    if figures.pop("errors") > 0:
+        raise SystemExit(f"{script} at {url}: errors\n{done.stdout}\n{done.stderr}")
+    return figures
+
+
+def curl(*arguments: str) -> float:
+    """Run curl and return the seconds that the transfer took, as curl measured them."""
+    command = ["curl", "-sS", "--fail", "-o", "/dev/null", "-w", "%{time_total}", *arguments]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True, timeout=1800).stdout)
+
+
+def curl_hashing(file: Path, *arguments: str) -> float:
+    """Send `file` by curl while another process hashes the same stream; returns the seconds until both are done.
+
+    What a server that hashes what it receives is compared with.
+    """
+    # Not sha256sum: coreutils' own code is several times slower than the processor's SHA instructions.
+    pipeline = 'tee >(openssl dgst -sha256 >&2) < "$0" | curl -sS --fail -o /dev/null -T - "$@"; wait'
+    began = time.monotonic()
+    subprocess.run(["bash", "-o", "pipefail", "-c", pipeline, str(file), *arguments], check=True, capture_output=True)
+    return time.monotonic() - began
