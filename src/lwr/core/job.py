@@ -50,6 +50,8 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 
 TERMINAL: frozenset[JobState] = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
 LIVE: frozenset[JobState] = frozenset(TRANSITIONS) - TERMINAL
+CANCELLED_REASON = "cancelled on request"
+_WITH_MANAGER = frozenset({_S.PREPROCESSING, _S.QUEUED, _S.RUNNING})
 
 
 def advance(current: JobState, wanted: JobState) -> bool:
@@ -143,29 +145,28 @@ class Move:
     handle: str = ""
 
 
-def conclude(state: JobState, cancel_requested: bool, seen: Observation) -> Move | None:
-    """Say what an observation means for a job that its manager has (QUEUED or RUNNING); None for nothing new.
+def conclude(state: JobState, cancel_requested: bool, seen: Observation) -> tuple[Move, ...]:
+    """Say what an observation means for a job that was handed to its manager: the moves to make, in order.
 
-    An observation of a job in any other state is late news and means nothing. A wish to cancel wins over every
+    A job in PREPROCESSING that its manager speaks of has arrived there, so it is QUEUED first. For a job in any
+    other state than PREPROCESSING, QUEUED and RUNNING it is late news: no moves. A wish to cancel wins over every
     way of ending.
     """
-    if state not in (JobState.QUEUED, JobState.RUNNING):
-        return None
+    if state not in _WITH_MANAGER:
+        return ()
     match seen.phase:
         case Phase.WAITING:
             move = Move(JobState.QUEUED, seen.reason, handle=seen.handle)
         case Phase.RUNNING:
             move = Move(JobState.RUNNING, seen.reason, handle=seen.handle)
-        case Phase.ENDED if cancel_requested:
-            move = Move(JobState.CANCELLED, "cancelled on request", exit_code=seen.exit_code)
+        case _ if cancel_requested:
+            return (Move(JobState.CANCELLED, CANCELLED_REASON, exit_code=seen.exit_code),)
         case Phase.ENDED:
             move = Move(JobState.POSTPROCESSING, seen.reason, exit_code=seen.exit_code)
-        case Phase.GONE if cancel_requested:
-            move = Move(JobState.CANCELLED, "cancelled on request")
         case Phase.GONE:
             move = Move(JobState.LOST, seen.reason)
-        case Phase.REFUSED if cancel_requested:
-            move = Move(JobState.CANCELLED, "cancelled on request")
         case Phase.REFUSED:
-            move = Move(JobState.FAILED, seen.reason)
-    return move if move.to is not state or move.handle else None
+            return (Move(JobState.FAILED, seen.reason),)
+    if state is JobState.PREPROCESSING and move.to is not JobState.QUEUED:
+        return (Move(JobState.QUEUED), move)
+    return (move,) if move.to is not state or move.handle else ()

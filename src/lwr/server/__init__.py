@@ -1,0 +1,1 @@
+"""The service: what is stored, who moves it, and the ways in."""

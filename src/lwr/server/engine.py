@@ -1,0 +1,467 @@
+"""The only writer of states. What clients ask and what managers see comes in here; moves go to the store.
+
+The way of a job: `setup` makes a row and a directory, `submit` stores the description, `tick` hands the job to
+`lwr.server.staging` (before and after the run) and to its manager, and turns the managers' observations into moves.
+Every live state has one action to take up again (`_resume`), so that a restart is the same as going on. Must not know
+HTTP, messages or how a manager works.
+
+`tick` is one step without waiting and without a sleep; `start` runs it in a thread whenever there is news.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from queue import SimpleQueue
+
+import structlog
+
+from lwr.core.job import TERMINAL, Job, JobKey, JobState, Move, check_job_id, conclude
+from lwr.core.places import SETUP_AREAS, JobLayout
+from lwr.core.ticket import Adoption, Observation
+from lwr.core.wire import Results, SetupRequest, Submission
+from lwr.errors import Conflict, IllegalMove, NotFound
+from lwr.faults import fault
+from lwr.managers.manager import JobManager
+from lwr.server import results
+from lwr.server.housekeeping import Housekeeper
+from lwr.server.staging import Stagers
+from lwr.server.store import Event, Store
+from lwr.transfer.jobfiles import JobFiles
+
+log = structlog.get_logger("lwr")
+
+#: Between two looks for what has to be removed or has become old.
+HOUSEKEEPING_INTERVAL_S = 60.0
+#: How long a set-up waits for the attempt that it replaces to end.
+REPLACE_TIMEOUT_S = 20.0
+#: Before a step that failed (a full disk) is tried again.
+RETRY_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ManagerEntry:
+    """A manager by its name in the configuration.
+
+    Args:
+        staging_directory: absolute; the job directories of this manager are made in it.
+        system_properties: what clients are told about this machine.
+        keep_directories: `debug`: job directories are never removed.
+    """
+
+    manager: JobManager
+    staging_directory: str
+    system_properties: Mapping[str, str] = field(default_factory=dict)
+    keep_directories: bool = False
+
+
+class Engine:
+    """All jobs of one server. Methods are thread-safe; those that change something are durable on return."""
+
+    def __init__(
+        self,
+        store: Store,
+        managers: Mapping[str, ManagerEntry],
+        stagers: Stagers,
+        housekeeper: Housekeeper,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._managers = managers
+        self._stagers = stagers
+        self._housekeeper = housekeeper
+        self._clock = clock
+        self._news: SimpleQueue[tuple[str, Observation | None]] = SimpleQueue()  # by attempt; None: look at it
+        self._unread: dict[str, list[Observation]] = {}  # taken from the news, not yet turned into moves
+        self._wake = threading.Event()
+        self._changed = threading.Condition()
+        self._locks = [threading.Lock() for _ in range(64)]
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._ready = False
+
+    # -- start and stop ------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start managers and stagers, take up every job where the last server left it, and go on from there."""
+        for entry in self._managers.values():
+            Path(entry.staging_directory).mkdir(parents=True, exist_ok=True)
+            entry.manager.start(self.report)
+        self._stagers.start()
+        self._housekeeper.start([entry.staging_directory for entry in self._managers.values()])
+        self.recover()
+        self._thread.start()
+        self._ready = True
+
+    def stop(self) -> None:
+        """Stop and return when no thread is left. Jobs go on. May be called twice, or unstarted."""
+        self._ready = False
+        self._stopping.set()
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._stagers.stop()
+        for entry in self._managers.values():
+            entry.manager.stop()
+        self._housekeeper.stop()
+
+    def recover(self) -> None:
+        """Take up every unfinished job. Called by `start`, before any request."""
+        adoptions: dict[str, list[Adoption]] = {name: [] for name in self._managers}
+        orphans = 0
+        for job, number in self._store.unfinished():
+            if job.key.manager not in self._managers:
+                orphans += 1
+            elif job.state in (JobState.QUEUED, JobState.RUNNING):
+                adoption = Adoption(job.attempt, job.key.job_id, number, self.layout(job), job.handle)
+                adoptions[job.key.manager].append(adoption)
+                if job.cancel_requested:
+                    self._look_again(job.attempt)
+            else:
+                self._look_again(job.attempt)
+        for name, adopted in adoptions.items():
+            self._managers[name].manager.adopt(adopted)
+        if orphans:
+            log.warning("jobs of managers that are not configured any more", jobs=orphans)
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.wait(HOUSEKEEPING_INTERVAL_S)
+            self._wake.clear()
+            try:
+                self.tick()
+            except Exception:
+                # The thread must outlive a full disk; what could not be written yet is still unread.
+                log.exception("engine step failed; trying again")
+                self._stopping.wait(RETRY_INTERVAL_S)
+                self._wake.set()
+
+    # -- what clients ask ----------------------------------------------------------------------------------------
+
+    def setup(self, key: JobKey, request: SetupRequest) -> Job:
+        """Make a job, or answer for the one that is there (again: see below).
+
+        Not submitted yet: the same job. Over: a fresh attempt in the same place, the old tree removed. Submitted or
+        running: it is cancelled and waited for, then a fresh attempt.
+
+        Raises:
+            NotFound: no such manager. BadName: the id is not allowed.
+            Conflict: the old attempt does not end, or its directory belongs to somebody else.
+            Unavailable: the disk is full.
+        """
+        entry = self._entry(key.manager)
+        check_job_id(key.job_id)
+        self._housekeeper.check_room(entry.staging_directory)
+        with self._lock(key):
+            job = self._store.current(key)
+            if job is None or job.cleaned_at is not None:
+                return self._begin(key, request, entry, job)
+            if job.state is JobState.NEW and not (job.cancel_requested or job.clean_requested):
+                self.files(job).make(SETUP_AREAS)
+                return job
+            if not job.terminal:
+                self.cancel(key)
+                self._wait_until_over(key)
+            return self._begin(key, request, entry, self._store.current(key))
+
+    def _begin(self, key: JobKey, request: SetupRequest, entry: ManagerEntry, old: Job | None) -> Job:
+        directory = os.path.join(entry.staging_directory, key.job_id)
+        if old is not None and old.cleaned_at is None:
+            self._housekeeper.discard(old.directory)
+        if os.path.lexists(directory):
+            raise self._not_ours(key, directory)
+        fresh = Job(
+            seq=0, key=key, attempt=uuid.uuid4().hex, state=JobState.NEW, directory=directory,
+            tool_id=request.tool_id, tool_version=request.tool_version, created_at=self._clock(),
+        )  # fmt: skip
+        fault("setup.before_commit")
+        job = self._store.begin(fresh, replaces=old)
+        if job is None:
+            raise self._not_ours(key, directory)
+        fault("setup.after_commit")
+        self.files(job).make(SETUP_AREAS)
+        log.info("job set up", job=str(key), tool=request.tool_id)
+        return job
+
+    def _not_ours(self, key: JobKey, directory: str) -> Conflict:
+        other = self._store.in_directory(directory)
+        if other is not None and other.key != key:
+            return Conflict(
+                f"The id {key.job_id} is taken by manager {other.key.manager}, which shares this staging directory.",
+                f"Give manager {key.manager} a staging_directory of its own in job_managers.ini.",
+            )
+        return Conflict(
+            f"The job directory {directory} is there already, and no job of this server owns it.",
+            "Move it away on the server, or use another job id.",
+        )
+
+    def submit(self, key: JobKey, submission: Submission, setup: SetupRequest | None) -> Job:
+        """Accept a job's description. On return it and all files of the job are on disk for good.
+
+        The equal description again: nothing happens and the same job is returned. With `setup` the job is set up
+        first if it is not there.
+
+        Raises:
+            NotFound: no such job and no `setup`. Conflict: submitted already with another description, or over.
+        """
+        with self._lock(key):
+            job = self._store.current(key)
+        if job is None or job.cleaned_at is not None:
+            if setup is None:
+                raise self._unknown(key)
+            job = self.setup(key, setup)
+        with self._lock(key):
+            job = self._store.current(key) or job
+            description = submission.canonical()
+            stored = self._store.submission(job)
+            if stored is not None and stored[1] == description:
+                return job
+            if stored is not None or job.state is not JobState.NEW or job.cancel_requested or job.clean_requested:
+                raise Conflict(
+                    f"Job {key} is {job.state} already and was submitted with another description."
+                    if stored is not None
+                    else f"Job {key} cannot be submitted: it was cancelled.",
+                    "Set the job up again to start a fresh attempt.",
+                )
+            self.files(job).sync()
+            fault("submit.before_commit")
+            try:
+                self._store.submit(job, description, self._clock())
+            except IllegalMove as error:
+                raise Conflict(f"Job {key} was cancelled while it was submitted.") from error
+            fault("submit.after_commit")
+        log.info("job submitted", job=str(key))
+        self._look_again(job.attempt)
+        return self._store.by_attempt(job.attempt) or job
+
+    def cancel(self, key: JobKey) -> None:
+        """Ask for a job to be cancelled; unknown and finished jobs: nothing. The wish is durable on return."""
+        job = self.job(key)
+        if job is None or job.terminal or job.cancel_requested:
+            return
+        self._store.wish(job, cancel=True)
+        fault("cancel.after_commit")
+        log.info("job cancel requested", job=str(key))
+        self._look_again(job.attempt)
+
+    def clean(self, key: JobKey) -> None:
+        """Remove a job's directory; a live job is cancelled first and removed when it is over. Unknown: nothing."""
+        job = self.job(key)
+        if job is None or self._entry(key.manager).keep_directories:
+            return
+        if job.terminal:
+            self._remove(job)
+        else:
+            self._store.wish(job, cancel=True, clean=True)
+            self._look_again(job.attempt)
+
+    def _remove(self, job: Job) -> None:
+        with self._lock(job.key):
+            current = self._store.by_attempt(job.attempt)
+            if current is None or current.cleaned_at is not None or self._store.current(job.key) != current:
+                return  # somebody was faster, or a fresh attempt lives in the directory now
+            fault("clean.before_rename")
+            self._housekeeper.discard(job.directory)
+            fault("clean.after_rename")
+            self._store.cleaned([job], self._clock())
+        log.info("job cleaned", job=str(job.key))
+
+    # -- what clients look at ------------------------------------------------------------------------------------
+
+    def job(self, key: JobKey) -> Job | None:
+        """The present attempt, None when there is none or it was cleaned. Quick: one look-up by index."""
+        job = self._store.current(key)
+        return None if job is None or job.cleaned_at is not None else job
+
+    def jobs(self, state: JobState | None, manager: str | None, limit: int, before_seq: int | None) -> list[Job]:
+        """Attempts, newest first, cleaned and replaced ones too."""
+        return self._store.jobs(state, manager, limit, before_seq)
+
+    def latest(self, key: JobKey) -> Job | None:
+        """The latest attempt, also when it was cleaned: for those who ask what became of a job."""
+        return self._store.current(key)
+
+    def events(self, job: Job) -> list[Event]:
+        return self._store.events(job)
+
+    def layout(self, job: Job) -> JobLayout:
+        return JobLayout(job.directory, windows=os.name == "nt")
+
+    def files(self, job: Job) -> JobFiles:
+        return JobFiles(job.directory)
+
+    def files_for_upload(self, key: JobKey) -> JobFiles:
+        """Where a client may put files of a job; NotFound, or Conflict once it is submitted."""
+        job = self._known(key)
+        if job.submitted or job.state is not JobState.NEW:
+            raise Conflict(
+                f"Job {key} is {job.state}: its files are no longer taken.",
+                "Files are sent between set-up and submit; set the job up again to start over.",
+            )
+        return self.files(job)
+
+    def files_for_download(self, key: JobKey) -> JobFiles:
+        return self.files(self._known(key))
+
+    def results(self, job: Job) -> Results:
+        """What the job left behind; reads its directory, so it may take a while."""
+        stored = self._store.submission(job)
+        return results.read(self.files(job), Submission.from_stored(stored[1]) if stored else None)
+
+    def digest(self, key: JobKey, components: tuple[str, ...]) -> bytes:
+        """SHA-256 of a file as it is now: taken when it was collected, or computed now and remembered."""
+        job = self._known(key)
+        return results.digest(self._store, job, self.files(job), components)
+
+    def system_properties(self, manager: str) -> Mapping[str, str]:
+        return self._entry(manager).system_properties
+
+    def expected_layout(self, key: JobKey) -> JobLayout:
+        """Where a job of that key would live, whether or not it exists."""
+        root = os.path.join(self._entry(key.manager).staging_directory, check_job_id(key.job_id))
+        return JobLayout(root, windows=os.name == "nt")
+
+    def check_manager(self, name: str) -> None:
+        """Raises NotFound for a manager that is not configured."""
+        self._entry(name)
+
+    def problems(self) -> list[str]:
+        """Why this server takes no jobs now, a sentence each; empty: it does."""
+        if not self._ready:
+            return ["The server is starting or stopping."]
+        return self._housekeeper.problems([entry.staging_directory for entry in self._managers.values()])
+
+    # -- what moves jobs -----------------------------------------------------------------------------------------
+
+    def report(self, attempt: str, seen: Observation) -> None:
+        """What managers call; returns at once."""
+        self._news.put((attempt, seen))
+        self._wake.set()
+
+    def _look_again(self, attempt: str) -> None:
+        self._news.put((attempt, None))
+        self._wake.set()
+
+    def tick(self) -> None:
+        """Take in all news, make the moves that follow, and set going what comes next. Never waits.
+
+        Raises:
+            Unavailable: the store takes no writes; the news is kept for the next call.
+        """
+        while not self._news.empty():
+            attempt, observation = self._news.get()
+            self._unread.setdefault(attempt, []).extend([observation] if observation else [])
+        jobs = [job for attempt in self._unread if (job := self._store.by_attempt(attempt)) is not None]
+        self._observe(jobs)
+        self._unread.clear()
+        for job in jobs:
+            self._resume(self._store.by_attempt(job.attempt) or job)
+        self._housekeep()
+
+    def _observe(self, jobs: list[Job]) -> None:
+        moves = {job: _moves(job, self._unread[job.attempt]) for job in jobs}
+        if not any(moves.values()):
+            return
+        fault("observe.before_commit")
+        try:
+            self._move([(job, move) for job, wanted in moves.items() for move in wanted])
+        except IllegalMove:
+            # A defect in one job's story must not stop the others: each for itself, the impossible ones dropped.
+            for job, wanted in moves.items():
+                try:
+                    self._move([(job, move) for move in wanted])
+                except IllegalMove:
+                    log.exception("observation dropped", job=str(job.key), state=str(job.state))
+        fault("observe.after_commit")
+
+    def _resume(self, job: Job) -> None:
+        """Do what a job's state asks for now. Doing it twice is harmless; this is also how a restart goes on."""
+        entry = self._managers.get(job.key.manager)
+        if entry is None:
+            return
+        match job.state:
+            case JobState.NEW if job.cancel_requested:
+                self._finish(job, Move(JobState.CANCELLED, "cancelled before it was submitted"))
+            case JobState.PREPROCESSING:
+                self._stagers.prepare(job, self.layout(job), entry.manager, self._finish)
+            case JobState.QUEUED | JobState.RUNNING if job.cancel_requested:
+                entry.manager.cancel(job.attempt)
+            case JobState.POSTPROCESSING:
+                self._stagers.collect(job, self.layout(job), self._finish)
+            case state if state in TERMINAL and job.clean_requested and job.cleaned_at is None:
+                # Not here: the lock may be held by a set-up that waits for this thread.
+                self._housekeeper.later(partial(self._remove, job))
+
+    def _finish(self, job: Job, move: Move) -> None:
+        """Make one move and look at what it brings; what the stagers call from their threads."""
+        self._move([(job, move)])
+        self._look_again(job.attempt)
+
+    def _move(self, moves: list[tuple[Job, Move]]) -> None:
+        for job in self._store.move(moves, self._clock()):
+            log.info("job moved", job=str(job.key), state=str(job.state), reason=job.reason, exit_code=job.exit_code)
+        with self._changed:
+            self._changed.notify_all()
+
+    def _housekeep(self) -> None:
+        now = self._clock()
+        if self._housekeeper.due(now, HOUSEKEEPING_INTERVAL_S):
+            for job in self._housekeeper.abandoned(now):
+                if job.key.manager in self._managers and not self._managers[job.key.manager].keep_directories:
+                    log.info("abandoned job is removed", job=str(job.key), state=str(job.state))
+                    self._store.wish(job, cancel=not job.terminal, clean=True)
+                    self._look_again(job.attempt)
+
+    # -- small parts ---------------------------------------------------------------------------------------------
+
+    def _entry(self, name: str) -> ManagerEntry:
+        try:
+            return self._managers[name]
+        except KeyError:
+            raise NotFound(
+                f"This server has no manager called {name[:60]!r}.",
+                "Names stand in job_managers.ini as [manager:NAME].",
+            ) from None
+
+    def _known(self, key: JobKey) -> Job:
+        self._entry(key.manager)
+        job = self.job(key)
+        if job is None:
+            raise self._unknown(key)
+        return job
+
+    @staticmethod
+    def _unknown(key: JobKey) -> NotFound:
+        return NotFound(f"There is no job {key.job_id[:140]!r} here.", "Set it up first; a cleaned job is gone.")
+
+    def _lock(self, key: JobKey) -> threading.Lock:
+        return self._locks[hash(key) % len(self._locks)]
+
+    def _wait_until_over(self, key: JobKey) -> None:
+        def over() -> bool:
+            job = self._store.current(key)
+            return job is None or job.terminal
+
+        with self._changed:
+            if not self._changed.wait_for(over, timeout=REPLACE_TIMEOUT_S):
+                raise Conflict(
+                    f"Job {key} was set up again while it ran, and its processes did not end within "
+                    f"{REPLACE_TIMEOUT_S:.0f} s.",
+                    "Try again later; the job is being cancelled.",
+                )
+
+
+def _moves(job: Job, seen: list[Observation]) -> list[Move]:
+    moves: list[Move] = []
+    state = job.state
+    for observation in seen:
+        for move in conclude(state, job.cancel_requested, observation):
+            moves.append(move)
+            state = move.to
+    return moves

@@ -1,0 +1,97 @@
+"""What a finished job left behind: its streams, listings and digests, read from its directory.
+
+Reads files through `JobFiles` only, whatever odd names and bytes the job wrote. Must not decide states.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from lwr.core.job import Job
+from lwr.core.places import STDERR, STDOUT, Area, resolve
+from lwr.core.wire import Results, Submission
+from lwr.errors import LwrError
+from lwr.server.store import FileDigest, Store
+from lwr.transfer.jobfiles import JobFiles, OpenFile
+
+#: How much of a stream travels in a status answer; head and tail of a longer one (as Pulsar 0.15.16 does).
+STREAM_LIMIT_BYTES = 64 * 1024
+#: How much of a dynamic file source is looked at.
+SOURCE_LIMIT_BYTES = 4 * 1024 * 1024
+
+_PIECE_BYTES = 1024 * 1024
+
+
+def read(files: JobFiles, submission: Submission | None) -> Results:
+    """Read everything that a final status tells. A stream or directory that is not there is empty, never an error."""
+    job_stdout, job_stderr = _stream(files, STDOUT) or "", _stream(files, STDERR) or ""
+    # Galaxy's command writes the tool's own streams here; without it the job's streams are the tool's.
+    tool_stdout = _stream(files, "metadata", "tool_stdout")
+    tool_stderr = _stream(files, "metadata", "tool_stderr")
+    return Results(
+        stdout=job_stdout if tool_stdout is None else tool_stdout,
+        stderr=job_stderr if tool_stderr is None else tool_stderr,
+        job_stdout=job_stdout,
+        job_stderr=job_stderr,
+        working=files.listing(Area.WORKING),
+        outputs=files.listing(Area.OUTPUTS),
+        metadata=files.listing(Area.METADATA),
+        job_directory=files.top_level(),
+        dynamic_file_sources=_dynamic_sources(files, submission),
+    )
+
+
+def _stream(files: JobFiles, *components: str) -> str | None:
+    try:
+        return files.read_text(components, STREAM_LIMIT_BYTES)
+    except LwrError:
+        return None  # a link out of the job, a FIFO: not a stream
+
+
+def _dynamic_sources(files: JobFiles, submission: Submission | None) -> list[dict[str, str]]:
+    realized = []
+    for source in submission.dynamic_file_sources if submission else []:
+        try:
+            contents = files.read_text(resolve(Area.WORKING, source.path), SOURCE_LIMIT_BYTES)
+        except LwrError:
+            continue
+        if contents is not None:
+            realized.append({"path": source.path, "type": source.type, "contents": contents})
+    return realized
+
+
+def digest(store: Store, job: Job, files: JobFiles, components: tuple[str, ...]) -> bytes:
+    """SHA-256 of a file of the job. Remembered by size, time and inode, so that a file is read once."""
+    path = "/".join(components)
+    with files.open(components) as opened:
+        known = store.digest(job, path)
+        if known is not None and (known.size_bytes, known.mtime_ns, known.inode) == _identity(opened):
+            return known.sha256
+        computed = FileDigest(*_identity(opened), sha256=_sha256(opened))
+    store.remember_digests(job, {path: computed})
+    return computed.sha256
+
+
+def collect_digests(files: JobFiles) -> dict[str, FileDigest]:
+    """Digest of every file in `outputs`, by path below the job's directory.
+
+    Raises:
+        LwrError: a file is there and cannot be read; the job's results would not be whole.
+    """
+    digests = {}
+    for name in files.listing(Area.OUTPUTS):
+        components = (Area.OUTPUTS.value, *name.split("/"))
+        with files.open(components) as opened:
+            digests["/".join(components)] = FileDigest(*_identity(opened), sha256=_sha256(opened))
+    return digests
+
+
+def _identity(opened: OpenFile) -> tuple[int, int, int]:
+    return opened.size_bytes, opened.mtime_ns, opened.inode
+
+
+def _sha256(opened: OpenFile) -> bytes:
+    hasher = hashlib.sha256()
+    while piece := opened.file.read(_PIECE_BYTES):
+        hasher.update(piece)
+    return hasher.digest()

@@ -1,0 +1,277 @@
+"""The one truth: jobs, their submissions, events and digests, in one SQLite database.
+
+Speaks in `Job`s and moves; every change is one transaction and durable on return. Repeats the law of states (a
+trigger fed from `TRANSITIONS`) and writes the event of each move by trigger too. Must not decide anything: what to
+do when is the engine's.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lwr.core.job import CANCELLED_REASON, TERMINAL, TRANSITIONS, Job, JobKey, JobState, Move, advance
+from lwr.errors import IllegalMove
+from lwr.server.database import Database
+
+_COLUMNS = (
+    "seq, manager, job_id, attempt, state, directory, tool_id, tool_version, cancel_requested, clean_requested, "
+    "handle, exit_code, reason, created_at, submitted_at, started_at, ended_at, cleaned_at"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One move of an attempt: when (seconds since the epoch), where to, and why."""
+
+    at: float
+    state: JobState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileDigest:
+    """A file's SHA-256, valid while the other three are still the file's."""
+
+    size_bytes: int
+    mtime_ns: int
+    inode: int
+    sha256: bytes
+
+
+def _job(row: sqlite3.Row) -> Job:
+    return Job(
+        seq=row["seq"],
+        key=JobKey(row["manager"], row["job_id"]),
+        attempt=row["attempt"],
+        state=JobState(row["state"]),
+        directory=row["directory"],
+        tool_id=row["tool_id"],
+        tool_version=row["tool_version"],
+        submitted=row["submitted_at"] is not None,
+        cancel_requested=bool(row["cancel_requested"]),
+        clean_requested=bool(row["clean_requested"]),
+        handle=row["handle"],
+        exit_code=row["exit_code"],
+        reason=row["reason"],
+        created_at=row["created_at"],
+        submitted_at=row["submitted_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+        cleaned_at=row["cleaned_at"],
+    )
+
+
+class Store:
+    """The jobs in `persistence_directory` (made when missing). Methods may be called from any thread."""
+
+    def __init__(self, persistence_directory: Path) -> None:
+        persistence_directory.mkdir(parents=True, exist_ok=True)
+        self._database = Database(persistence_directory / "lwr.sqlite")
+        self._database.write(_write_law)
+
+    def close(self) -> None:
+        """Let go of the file. May be called twice."""
+        self._database.close()
+
+    # -- one job -------------------------------------------------------------------------------------------------
+
+    def current(self, key: JobKey) -> Job | None:
+        """The attempt that `key` means now, cleaned or not."""
+        return self._one("manager = ? AND job_id = ? AND superseded = 0", key.manager, key.job_id)
+
+    def by_attempt(self, attempt: str) -> Job | None:
+        return self._one("attempt = ?", attempt)
+
+    def in_directory(self, directory: str) -> Job | None:
+        """The job that has this job directory now."""
+        return self._one("directory = ? AND superseded = 0 AND cleaned_at IS NULL", directory)
+
+    def _one(self, condition: str, *values: str) -> Job | None:
+        row = self._database.read().execute(f"SELECT {_COLUMNS} FROM jobs WHERE {condition}", values).fetchone()  # noqa: S608
+        return None if row is None else _job(row)
+
+    def begin(self, fresh: Job, replaces: Job | None) -> Job | None:
+        """Add a new attempt, in place of `replaces`; returns it with its number, None (and nothing changed) when its
+        directory belongs to another job."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            if replaces is not None:
+                connection.execute("UPDATE jobs SET superseded = 1 WHERE seq = ?", (replaces.seq,))
+            cursor = connection.execute(
+                "INSERT INTO jobs (manager, job_id, attempt, state, directory, tool_id, tool_version, reason, "
+                "created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*fresh.key, fresh.attempt, fresh.state, fresh.directory, fresh.tool_id, fresh.tool_version,
+                 fresh.reason, fresh.created_at, fresh.created_at),
+            )  # fmt: skip
+            return int(cursor.lastrowid or 0)
+
+        try:
+            self._database.write(work)
+        except sqlite3.IntegrityError:
+            return None
+        return self.by_attempt(fresh.attempt)
+
+    def submit(self, job: Job, description: str, at: float) -> None:
+        """Store what the client asked for and move the job to PREPROCESSING, in one transaction."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("INSERT INTO submissions (seq, description) VALUES (?, ?)", (job.seq, description))
+            connection.execute("UPDATE jobs SET submitted_at = ? WHERE seq = ?", (at, job.seq))
+            _move(connection, job.seq, Move(JobState.PREPROCESSING), at)
+
+        self._database.write(work)
+
+    def submission(self, job: Job) -> tuple[int, str] | None:
+        """(number in the order of submissions, description as JSON); None before the submit."""
+        row = (
+            self._database.read()
+            .execute("SELECT number, description FROM submissions WHERE seq = ?", (job.seq,))
+            .fetchone()
+        )
+        return None if row is None else (row["number"], row["description"])
+
+    def wish(self, job: Job, *, cancel: bool = False, clean: bool = False) -> None:
+        """Record that somebody wants the job cancelled or cleaned. States are moved by the engine alone."""
+        self._database.write(
+            lambda connection: connection.execute(
+                "UPDATE jobs SET cancel_requested = cancel_requested | ?, clean_requested = clean_requested | ? "
+                "WHERE seq = ?",
+                (cancel, clean, job.seq),
+            )
+        )
+
+    def cleaned(self, jobs: Iterable[Job], at: float) -> None:
+        """Record that the jobs' directories are gone."""
+        rows = [(at, job.seq) for job in jobs]
+        self._database.write(
+            lambda connection: connection.executemany("UPDATE jobs SET cleaned_at = ? WHERE seq = ?", rows)
+        )
+
+    # -- moves ---------------------------------------------------------------------------------------------------
+
+    def move(self, moves: Sequence[tuple[Job, Move]], at: float) -> list[Job]:
+        """Make all moves, in order, in one transaction; returns the jobs that changed, as they are then.
+
+        A wish to cancel that was recorded before a job became COMPLETE wins: it becomes CANCELLED.
+
+        Raises:
+            IllegalMove: one is against the law; none is made.
+        """
+
+        def work(connection: sqlite3.Connection) -> list[int]:
+            return [job.seq for job, move in moves if _move(connection, job.seq, move, at)]
+
+        changed = dict.fromkeys(self._database.write(work))
+        return [job for seq in changed if (job := self._one("seq = ?", str(seq))) is not None]
+
+    # -- many jobs -----------------------------------------------------------------------------------------------
+
+    def unfinished(self) -> list[tuple[Job, int]]:
+        """Every current job with something left to do (live, or to be cleaned), with its number in the order of
+        submissions (0 before the submit), in that order."""
+        live = ", ".join(f"'{state}'" for state in JobState if state not in TERMINAL)
+        rows = self._database.read().execute(
+            f"SELECT jobs.*, coalesce(submissions.number, 0) AS number FROM jobs LEFT JOIN submissions USING (seq) "  # noqa: S608
+            f"WHERE superseded = 0 AND cleaned_at IS NULL AND (state IN ({live}) OR clean_requested) ORDER BY number"
+        )
+        return [(_job(row), row["number"]) for row in rows]
+
+    def abandoned(self, before: float) -> list[Job]:
+        """Jobs with a directory that nobody will ask for: failed, lost, cancelled or never submitted, and unchanged
+        since `before`."""
+        rows = self._database.read().execute(
+            f"SELECT {_COLUMNS} FROM jobs WHERE superseded = 0 AND cleaned_at IS NULL "  # noqa: S608
+            "AND state IN ('failed', 'lost', 'cancelled', 'new') AND changed_at < ? LIMIT 1000",
+            (before,),
+        )
+        return [_job(row) for row in rows]
+
+    def forget(self, before: float) -> int:
+        """Delete rows of attempts that were cleaned or superseded before `before`; returns how many."""
+        return self._database.write(
+            lambda connection: (
+                connection.execute(
+                    "DELETE FROM jobs WHERE coalesce(cleaned_at, CASE WHEN superseded THEN changed_at END) < ?",
+                    (before,),
+                ).rowcount
+            )
+        )
+
+    def jobs(self, state: JobState | None, manager: str | None, limit: int, before_seq: int | None) -> list[Job]:
+        """Attempts, newest first, superseded ones too; at most `limit`, only those older than `before_seq`."""
+        conditions = ["1"]
+        values: list[str | int] = []
+        for column, value in (("state =", state), ("manager =", manager), ("seq <", before_seq)):
+            if value is not None:
+                conditions.append(f"{column} ?")
+                values.append(value)
+        rows = self._database.read().execute(
+            f"SELECT {_COLUMNS} FROM jobs WHERE {' AND '.join(conditions)} ORDER BY seq DESC LIMIT ?",  # noqa: S608
+            (*values, limit),
+        )
+        return [_job(row) for row in rows]
+
+    def counts(self) -> dict[JobState, int]:
+        """How many current jobs, not cleaned, are in each state."""
+        rows = self._database.read().execute(
+            "SELECT state, count(*) AS n FROM jobs WHERE superseded = 0 AND cleaned_at IS NULL GROUP BY state"
+        )
+        return {JobState(row["state"]): row["n"] for row in rows}
+
+    def events(self, job: Job) -> list[Event]:
+        rows = self._database.read().execute(
+            "SELECT at, state, reason FROM events WHERE seq = ? ORDER BY number", (job.seq,)
+        )
+        return [Event(row["at"], JobState(row["state"]), row["reason"]) for row in rows]
+
+    # -- digests -------------------------------------------------------------------------------------------------
+
+    def digest(self, job: Job, path: str) -> FileDigest | None:
+        row = (
+            self._database.read()
+            .execute(
+                "SELECT size_bytes, mtime_ns, inode, sha256 FROM files WHERE seq = ? AND path = ?", (job.seq, path)
+            )
+            .fetchone()
+        )
+        return None if row is None else FileDigest(*row)
+
+    def remember_digests(self, job: Job, digests: dict[str, FileDigest]) -> None:
+        rows = [(job.seq, path, d.size_bytes, d.mtime_ns, d.inode, d.sha256) for path, d in digests.items()]
+        if rows:
+            self._database.write(
+                lambda connection: connection.executemany(
+                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows
+                )
+            )
+
+
+def _write_law(connection: sqlite3.Connection) -> None:
+    connection.execute("DELETE FROM transitions")
+    connection.executemany(
+        "INSERT INTO transitions VALUES (?, ?)",
+        [(state, onward) for state, onwards in TRANSITIONS.items() for onward in onwards],
+    )
+
+
+def _move(connection: sqlite3.Connection, seq: int, move: Move, at: float) -> bool:
+    row = connection.execute("SELECT state, cancel_requested FROM jobs WHERE seq = ?", (seq,)).fetchone()
+    if row is None:
+        raise IllegalMove(f"There is no attempt number {seq} to move to {move.to}.")
+    if move.to is JobState.COMPLETE and row["cancel_requested"]:
+        move = Move(JobState.CANCELLED, CANCELLED_REASON, move.exit_code)
+    moved = advance(JobState(row["state"]), move.to)
+    if moved:
+        connection.execute(
+            "UPDATE jobs SET state = ?, reason = ?, changed_at = ?, exit_code = coalesce(?, exit_code), "
+            "started_at = CASE WHEN ? THEN coalesce(started_at, ?) ELSE started_at END, "
+            "ended_at = CASE WHEN ? THEN coalesce(ended_at, ?) ELSE ended_at END WHERE seq = ?",
+            (move.to, move.reason, at, move.exit_code, move.to is JobState.RUNNING, at,
+             move.to is JobState.POSTPROCESSING or move.to in TERMINAL, at, seq),
+        )  # fmt: skip
+    if move.handle:
+        connection.execute("UPDATE jobs SET handle = ? WHERE seq = ?", (move.handle, seq))
+    return moved
