@@ -4,8 +4,8 @@
 reference page are made. Must not make or open anything that it describes.
 """
 
-from lwr.config.load import load
+from lwr.config.load import ENVIRONMENT_PREFIX, load
 from lwr.config.model import Config, ManagerConfig, Setting, is_loopback
 from lwr.config.samples import reference_markdown
 
-__all__ = ["Config", "ManagerConfig", "Setting", "is_loopback", "load", "reference_markdown"]
+__all__ = ["ENVIRONMENT_PREFIX", "Config", "ManagerConfig", "Setting", "is_loopback", "load", "reference_markdown"]
