@@ -132,7 +132,8 @@ class JobFiles:
     def listing(self, area: Area) -> list[str]:
         """All regular files of an area, and links to regular files of the job: sorted, relative to the area, with
         `/` between directories. What is not UTF-8 in a name is replaced. An area that is not there is empty.
-        Directories that are links are not entered."""
+        Directories that are links are not entered. One that may not be read stands there under its own name, so
+        that whoever collects the files stumbles over it instead of missing what is in it."""
         try:
             return sorted(self._files((area.value,) if area.value else ()))
         except OSError as error:
@@ -140,6 +141,9 @@ class JobFiles:
 
     def _files(self, top: tuple[str, ...]) -> Iterator[str]:
         for components, folder in self._folders(top):
+            if folder is None:
+                yield _decoded("/".join(components[len(top) :]) or ".")
+                continue
             for entry in folder.entries():
                 place = (*components, entry.name)
                 if entry.is_file(follow_symlinks=False) or (entry.is_symlink() and self._readable(place)):
@@ -152,18 +156,21 @@ class JobFiles:
             return False
         return True
 
-    def _folders(self, top: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Folder]]:
-        """Every directory from `top` down, each before those in it, without `.parts`; one is open at a time."""
+    def _folders(self, top: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Folder | None]]:
+        """Every directory from `top` down, each before those in it, without `.parts`; one is open at a time.
+        None in place of one that may not be read."""
         pending = [top]
         while pending:
             components = pending.pop()
             try:
                 folder = self._folder(components)
             except OSError as error:
-                # Gone or swapped since it was seen, or closed to us by the job: nothing of it can be read.
-                if error.errno in _NOT_A_FOLDER or error.errno in (errno.ENOENT, errno.EACCES):
-                    continue
-                raise
+                if error.errno == errno.EACCES:
+                    yield components, None
+                elif error.errno != errno.ENOENT and error.errno not in _NOT_A_FOLDER:
+                    raise
+                # Else it is gone, or was swapped for something else, since it was seen.
+                continue
             with folder:
                 yield components, folder
                 if len(components) < _MAX_DEPTH:
@@ -212,10 +219,8 @@ class JobFiles:
         """Make all regular files and directories of the job last over a crash of the machine. Parts are left out."""
         try:
             for _, folder in self._folders(()):
-                for entry in folder.entries():
-                    if entry.is_file(follow_symlinks=False):
-                        folder.sync_file(entry.name)
-                folder.sync()
+                if folder is not None:
+                    _sync_folder(folder)
             with Folder.open(os.path.dirname(self.root), by_fd=self._by_fd) as above:
                 above.sync()
         except OSError as error:
@@ -306,6 +311,18 @@ class Part:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard()
+
+
+def _sync_folder(folder: Folder) -> None:
+    empty = True
+    for entry in folder.entries():
+        empty = False
+        if entry.is_file(follow_symlinks=False):
+            folder.sync_file(entry.name)
+    # An empty directory lasts with its name in the one above. Each call makes the disk flush its cache, even if
+    # nothing is new, and most directories of a small job are empty.
+    if not empty:
+        folder.sync()
 
 
 def _shown(components: Sequence[str]) -> str:
