@@ -17,7 +17,6 @@ import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import BinaryIO, Self
 
 from lwr.core.places import PARTS, Area
@@ -58,9 +57,7 @@ class OpenFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -137,6 +134,8 @@ class JobFiles:
         try:
             return sorted(self._files((area.value,) if area.value else ()))
         except OSError as error:
+            if error.errno == errno.ENOENT or error.errno in _NOT_A_FOLDER:
+                return []
             raise self._error(error, "list its files") from error
 
     def _files(self, top: tuple[str, ...]) -> Iterator[str]:
@@ -158,7 +157,7 @@ class JobFiles:
 
     def _folders(self, top: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Folder | None]]:
         """Every directory from `top` down, each before those in it, without `.parts`; one is open at a time.
-        None in place of one that may not be read."""
+        None in place of one that may not be read. Raises OSError for `top` itself."""
         pending = [top]
         while pending:
             components = pending.pop()
@@ -167,7 +166,7 @@ class JobFiles:
             except OSError as error:
                 if error.errno == errno.EACCES:
                     yield components, None
-                elif error.errno != errno.ENOENT and error.errno not in _NOT_A_FOLDER:
+                elif components == top or (error.errno != errno.ENOENT and error.errno not in _NOT_A_FOLDER):
                     raise
                 # Else it is gone, or was swapped for something else, since it was seen.
                 continue
@@ -219,8 +218,9 @@ class JobFiles:
         """Make all regular files and directories of the job last over a crash of the machine. Parts are left out."""
         try:
             for _, folder in self._folders(()):
-                if folder is not None:
-                    _sync_folder(folder)
+                if folder is None:
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+                _sync_folder(folder)
             with Folder.open(os.path.dirname(self.root), by_fd=self._by_fd) as above:
                 above.sync()
         except OSError as error:
@@ -307,9 +307,7 @@ class Part:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.discard()
 
 
