@@ -38,7 +38,7 @@ class LwrError(Exception):
     """
 
     code: ClassVar[str] = "error"
-    transient: ClassVar[bool] = False
+    transient: bool = False
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -149,15 +149,19 @@ class PeerUnreachable(PeerError):
 class PeerRefused(PeerError):
     """The peer answered no.
 
-    `status` is its HTTP status, `peer_code` its own stable code (empty where it gave none).
+    `status` is its HTTP status, `peer_code` its own stable code (empty where it gave none). Whether trying again
+    can help depends on the answer: `transient` says it for each.
     """
 
     code = "peer-refused"
 
-    def __init__(self, message: str, hint: str = "", *, status: int = 0, peer_code: str = "") -> None:
+    def __init__(
+        self, message: str, hint: str = "", *, status: int = 0, peer_code: str = "", transient: bool = False
+    ) -> None:
         super().__init__(message, hint)
         self.status = status
         self.peer_code = peer_code
+        self.transient = transient
 
 
 class BadTransfer(PeerError):

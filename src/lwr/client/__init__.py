@@ -1,0 +1,45 @@
+"""What a submitter needs: send a job to an LWR server, wait for it, bring its results back.
+
+    with RemoteServer("http://localhost:8913/", token) as server:
+        request = JobRequest("wc -l reads.fa > n.txt", (LocalFile("input", "reads.fa"),), outputs=("n.txt",))
+        outcome = run_job(server, request)
+
+Synchronous. Knows the server only by its REST dialect; must not import `lwr.server`.
+"""
+
+from lwr.client.http import Receipt
+from lwr.client.job import (
+    Event,
+    Moved,
+    Moving,
+    Outcome,
+    RemoteJob,
+    Retrying,
+    SetUp,
+    StateChanged,
+    Submitted,
+    run_job,
+)
+from lwr.client.plan import JobRequest, LocalFile
+from lwr.client.remote import RemotePlaces, RemoteServer, RemoteStatus
+from lwr.transfer.retry import Patience
+
+__all__ = [
+    "Event",
+    "JobRequest",
+    "LocalFile",
+    "Moved",
+    "Moving",
+    "Outcome",
+    "Patience",
+    "Receipt",
+    "RemoteJob",
+    "RemotePlaces",
+    "RemoteServer",
+    "RemoteStatus",
+    "Retrying",
+    "SetUp",
+    "StateChanged",
+    "Submitted",
+    "run_job",
+]

@@ -1,0 +1,318 @@
+"""One HTTP conversation at a time with a server: the only module that knows `requests`.
+
+Turns every way in which a request can go wrong into an error of `lwr.errors`, streams bodies in both directions
+with their digests, and sends the secret as `Authorization: Bearer`, never in a URL. Proxies and a CA bundle come
+from the environment (`HTTPS_PROXY`, `NO_PROXY`, `REQUESTS_CA_BUNDLE`). Must not know what the routes mean, and never
+tries again: that is `lwr.transfer.retry`, around it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+
+import requests
+
+from lwr import __version__
+from lwr.errors import BadRequest, BadTransfer, LwrError, PeerRefused, PeerUnreachable, ServerError
+from lwr.transfer.digests import WANT_DIGEST, sha256_of_field
+
+PIECE_BYTES = 1 << 20
+
+#: Told of bytes as they move: how many have moved so far.
+OnBytes = Callable[[int], None]
+
+_TRANSIENT_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
+_MOST_OF_AN_ERROR_BYTES = 64 * 1024
+
+_HINTS = {
+    401: "Give the server's private_key: `--token-file FILE`, or its path in LWR_TOKEN_FILE.",
+    404: "Check the address, and the manager's name in it.",
+    413: "Ask the server's admin for a higher limit.",
+    507: "The server's disk is full; ask its admin.",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What is known of a file that was moved.
+
+    `checked` is `sha-256` when both ends counted the same digest, `size` when only the length could be compared,
+    `framing` when there was nothing but HTTP's own end mark.
+    """
+
+    size_bytes: int
+    checked: str
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a server is, and its secret (which `repr` does not show).
+
+    Args:
+        url: http or https, as people write it: `http://` may be missing, a path such as `/managers/NAME` is kept, and
+            a secret in it (`https://SECRET@host/`, as old configurations have it) is taken out and used.
+
+    Raises:
+        BadRequest: the URL cannot be one of a server.
+    """
+
+    url: str
+    token: str = field(default="", repr=False)
+
+    def __post_init__(self) -> None:
+        text = self.url if "://" in self.url else f"http://{self.url}"
+        try:
+            parts = urlsplit(text.removeprefix("lwr://"))
+            host, _ = parts.hostname, parts.port
+        except ValueError:
+            host = None
+            parts = urlsplit("")
+        if parts.scheme not in ("http", "https") or not host:
+            shown = self.url.rpartition("@")[2][:80]
+            raise BadRequest(f"{shown!r} is not the URL of a server.", "It looks like http://host:8913/.")
+        inside = unquote(parts.username or "")
+        if any(not character.isprintable() for character in self.token or inside):
+            raise BadRequest("The secret holds characters that cannot be sent.", "It is one line of printable text.")
+        clean = parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+        object.__setattr__(self, "url", clean.geturl().rstrip("/") + "/")
+        object.__setattr__(self, "token", self.token or inside)
+
+
+class _Bearer(requests.auth.AuthBase):
+    # Also set without a secret: otherwise requests would send what ~/.netrc holds for the host.
+    def __init__(self, token: str) -> None:
+        self._token = token.encode().decode("latin-1")  # as http.client encodes it again
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+class Upload:
+    """A body that is read once, in large pieces, and hashed while it is sent. `len()` is its announced size.
+
+    Raises (while it is sent):
+        ServerError: it could not be read. BadTransfer: it became shorter or longer meanwhile.
+    """
+
+    def __init__(self, file: BinaryIO, size_bytes: int, name: str, on_bytes: OnBytes) -> None:
+        self._file, self._size_bytes, self._name, self._on_bytes = file, size_bytes, name, on_bytes
+        self._sha256 = hashlib.sha256()
+
+    def __len__(self) -> int:
+        return self._size_bytes
+
+    def __iter__(self) -> Iterator[bytes]:
+        sent = 0
+        while piece := self._read():
+            sent += len(piece)
+            if sent > self._size_bytes:
+                break
+            self._sha256.update(piece)
+            yield piece
+            self._on_bytes(sent)
+        if sent != self._size_bytes:
+            raise BadTransfer(f"{self._name} changed its size while it was sent.", "Send it when nobody writes to it.")
+
+    def _read(self) -> bytes:
+        try:
+            return self._file.read(PIECE_BYTES)
+        except OSError as error:  # must not look like trouble with the connection
+            raise ServerError(f"{self._name} cannot be read: {error.strerror}.") from error
+
+    def digest(self) -> bytes:
+        return self._sha256.digest()
+
+
+class Conversation:
+    """Requests to one server over kept-alive connections. For one thread at a time; close it, or use `with`.
+
+    Every method may raise PeerUnreachable (transient), PeerRefused (transient for answers that may pass in time),
+    BadTransfer (transient) and BadRequest. `what` completes the sentence "Could not ...".
+    """
+
+    def __init__(self, endpoint: Endpoint, *, connect_timeout_s: float = 10.0, read_timeout_s: float = 120.0) -> None:
+        self.endpoint = endpoint
+        self._timeouts = (connect_timeout_s, read_timeout_s)
+        self._session = requests.Session()
+        self._session.auth = _Bearer(endpoint.token)
+        self._session.headers.update({"User-Agent": f"lwr/{__version__}", "Accept-Encoding": "identity"})
+
+    def close(self) -> None:
+        """Close the connections. May be called twice."""
+        self._session.close()
+
+    def ask(self, method: str, path: str, query: Mapping[str, str], what: str) -> bytes:
+        """Send a request without a body; return the body of the answer."""
+        with self._answer(method, path, query, what) as response:
+            return response.content
+
+    def ask_json(self, method: str, path: str, query: Mapping[str, str], what: str) -> Any:
+        """The same for an answer in JSON. Raises PeerRefused when it is not JSON: something else answers there."""
+        return self._json(self.ask(method, path, query, what), what)
+
+    def send(self, path: str, query: Mapping[str, str], body: Upload, what: str) -> tuple[Any, Receipt]:
+        """Post a body and compare its digest with the one in the answer, if there is one. Returns the answer's JSON."""
+        with self._answer("POST", path, query, what, body if len(body) else b"") as response:
+            arrived = sha256_of_field(response.headers.get("Repr-Digest", ""))
+            if arrived is not None and arrived != body.digest():
+                raise BadTransfer(f"Could not {what}: the bytes changed on the way (SHA-256 differs).")
+            checked = "size" if arrived is None else "sha-256"
+            return self._json(response.content, what), Receipt(len(body), checked)
+
+    def fetch(self, path: str, query: Mapping[str, str], target: Path, what: str, on_bytes: OnBytes) -> Receipt:
+        """Download to `target`, replacing it. Until all is there and checked nothing appears under its name.
+
+        Raises:
+            ServerError: this machine could not keep the file.
+        """
+        part = target.with_name(f".lwr-{secrets.token_hex(8)}.part")
+        with self._answer("GET", path, query, what, headers=WANT_DIGEST) as response:
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with part.open("xb") as file:
+                    size_bytes, digest = _copy(self._pieces(response, what), file, on_bytes)
+                receipt = _check(response, size_bytes, digest, what)
+                os.replace(part, target)
+            except OSError as error:
+                raise ServerError(f"{target} cannot be written: {error.strerror}.", "Choose another place.") from error
+            finally:
+                part.unlink(missing_ok=True)
+        return receipt
+
+    @contextlib.contextmanager
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        what: str,
+        body: Upload | bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> Iterator[requests.Response]:
+        try:
+            with self._session.request(
+                method,
+                self.endpoint.url + path,
+                params=dict(query),
+                data=body,
+                headers=dict(headers or {}),
+                timeout=self._timeouts,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                if response.status_code >= 300:
+                    raise self._refusal(response, what)
+                yield response
+        except requests.RequestException as error:
+            raise foreign(error, what, self.endpoint.url) from error
+
+    def _pieces(self, response: requests.Response, what: str) -> Iterator[bytes]:
+        # Apart from the writing, so that a full disk here is not taken for a broken connection.
+        try:
+            yield from response.iter_content(PIECE_BYTES)
+        except requests.RequestException as error:
+            raise foreign(error, what, self.endpoint.url) from error
+
+    def _json(self, body: bytes, what: str) -> Any:
+        try:
+            return json.loads(body)
+        except (ValueError, RecursionError) as error:
+            raise PeerRefused(
+                f"Could not {what}: what answers at {self.endpoint.url} does not speak LWR.", "Check the address."
+            ) from error
+
+    def _refusal(self, response: requests.Response, what: str) -> PeerRefused:
+        status = response.status_code
+        try:
+            body = next(response.iter_content(_MOST_OF_AN_ERROR_BYTES), b"")
+            problem = json.loads(body)
+        except (ValueError, RecursionError, requests.RequestException):
+            problem = None
+        problem = problem if isinstance(problem, dict) else {}
+        said = str(problem.get("detail") or response.reason or "no reason given")
+        if 300 <= status < 400:
+            said = "it redirects to another address"
+        return PeerRefused(
+            f"Could not {what}: the server answered {status}: {said}",
+            str(problem.get("hint") or _HINTS.get(status, "")),
+            status=status,
+            peer_code=str(problem.get("code") or ""),
+            transient=status in _TRANSIENT_STATUSES,
+        )
+
+
+def _copy(pieces: Iterable[bytes], file: BinaryIO, on_bytes: OnBytes) -> tuple[int, bytes]:
+    sha256 = hashlib.sha256()
+    size_bytes = 0
+    for piece in pieces:
+        sha256.update(piece)
+        file.write(piece)
+        size_bytes += len(piece)
+        on_bytes(size_bytes)
+    return size_bytes, sha256.digest()
+
+
+def _check(response: requests.Response, size_bytes: int, digest: bytes, what: str) -> Receipt:
+    announced = response.headers.get("Content-Length", "")
+    if announced.isdigit() and int(announced) != size_bytes:
+        raise BadTransfer(f"Could not {what}: {size_bytes} of {announced} bytes came.")
+    expected = sha256_of_field(response.headers.get("Repr-Digest", ""))
+    if expected is not None and expected != digest:
+        raise BadTransfer(f"Could not {what}: the bytes changed on the way (SHA-256 differs).")
+    return Receipt(size_bytes, "sha-256" if expected is not None else "size" if announced else "framing")
+
+
+_OURS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.InvalidHeader,
+    requests.exceptions.URLRequired,
+)
+_UNREADABLE = (
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+    requests.exceptions.StreamConsumedError,
+    requests.exceptions.UnrewindableBodyError,
+)
+
+
+def foreign(error: requests.RequestException, what: str, url: str) -> LwrError:
+    """The error of ours for one of `requests`; what matters most about it is whether trying again can help."""
+    root: BaseException = error
+    while (deeper := root.__cause__ or root.__context__) is not None:
+        root = deeper
+    reason = root.strerror if isinstance(root, OSError) and root.strerror else ""
+    match error:
+        case requests.exceptions.SSLError():
+            return PeerRefused(
+                f"Could not {what}: no secure connection to {url} ({reason or 'TLS failed'}).",
+                "If its certificate is self-signed, name it in REQUESTS_CA_BUNDLE.",
+            )
+        case requests.exceptions.ProxyError():
+            return PeerUnreachable(
+                f"Could not {what}: the proxy does not reach {url}.", "Look at HTTP_PROXY, HTTPS_PROXY and NO_PROXY."
+            )
+        case requests.exceptions.ConnectTimeout() | requests.exceptions.Timeout():
+            return PeerUnreachable(f"Could not {what}: {url} does not answer in time.")
+        case requests.exceptions.ConnectionError():
+            return PeerUnreachable(
+                f"Could not {what}: no connection to {url} ({reason or 'it broke'}).",
+                "Is the server running? Start it with `lwr serve`, or correct the address.",
+            )
+        case _ if isinstance(error, _OURS):
+            return BadRequest(f"Could not {what}: the request to {url} cannot be formed.", "Check the address.")
+        case _ if isinstance(error, _UNREADABLE):
+            return BadTransfer(f"Could not {what}: the answer was cut short or cannot be read.")
+    return PeerRefused(f"Could not {what}: the answer of {url} cannot be used.")

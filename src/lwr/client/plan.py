@@ -1,0 +1,247 @@
+"""What a job sends and fetches, and how its command names these files on the server. Pure text.
+
+From what a person says (`JobRequest`) to the steps (`lwr.core.staging`) and the command line for the server. What is
+typed for this machine works there: each path of a sent file, and each output's name, that stands in the command as
+a word of its own (or behind `=`, `,`, `:`, a quote, ...) is replaced by its path on the server. Must not touch a file
+or a socket.
+"""
+
+from __future__ import annotations
+
+import os.path
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lwr.client.remote import RemotePlaces
+from lwr.core.places import Area, resolve
+from lwr.core.staging import FileAction, StagingPlan, Step
+from lwr.errors import BadRequest
+
+#: What a file can be sent as -> its `type` on the wire, and whether directories are kept there. `extra` goes beside
+#: the input that it lies next to.
+SENT_KINDS: dict[str, tuple[str, bool]] = {
+    "input": ("input", True),
+    "extra": ("input", True),
+    "tool": ("tool", True),
+    "config": ("config", False),
+    "workdir": ("workdir", False),
+    "metadata": ("metadata", True),
+    "unstructured": ("unstructured", True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class LocalFile:
+    """A file, or a directory with its `members`, to be sent.
+
+    Args:
+        kind: a key of `SENT_KINDS`.
+        path: as it is typed, in the command too.
+        members: for a directory: the files in it, '/'-relative to it.
+    """
+
+    kind: str
+    path: str
+    members: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """A job as a person describes it.
+
+    Args:
+        command: shell text, or the words of a command that are to arrive exactly as they are.
+        outputs: local paths of results, as typed in the command; they are written below `output_dir`.
+        workdir_outputs: names (or patterns with `*`, `?`) that the command leaves in its working directory.
+        metadata_outputs: names that it leaves in the job's metadata directory.
+        env: names and values of its environment.
+        params: for the server's manager (`native_specification`, ...).
+    """
+
+    command: str | Sequence[str]
+    files: tuple[LocalFile, ...] = ()
+    outputs: tuple[str, ...] = ()
+    workdir_outputs: tuple[str, ...] = ()
+    metadata_outputs: tuple[str, ...] = ()
+    output_dir: Path = Path()
+    env: tuple[tuple[str, str], ...] = ()
+    params: Mapping[str, str] = field(default_factory=dict)
+    tool_id: str = ""
+    tool_version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A path that the command may hold, and the file on the server that it means."""
+
+    typed: str
+    kind: str
+    name: str
+    directory: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobPlan:
+    """All steps of a job, and the words of its command that stand for files."""
+
+    staging: StagingPlan
+    words: tuple[Word, ...]
+
+
+def plan(request: JobRequest) -> JobPlan:
+    """Decide the remote name of every file. Equal names from different directories do not collide.
+
+    Raises:
+        BadRequest: an unknown kind, or one path for two things. BadName: a name that no server would take.
+    """
+    inputs: list[Step] = []
+    words: list[Word] = []
+    for wire_kind in dict.fromkeys(kind for kind, _ in SENT_KINDS.values()):
+        files = [file for file in request.files if _wire_kind(file)[0] == wire_kind]
+        for file, name in _place(files):
+            words.append(Word(file.path, wire_kind, name, file.members is not None))
+            inputs += _steps(file, wire_kind, name)
+    outputs: list[Step] = []
+    for typed, name in _flat_names(request.outputs):
+        words.append(Word(typed, "output", name))
+        outputs.append(_fetch("output", name, request.output_dir / typed))
+    for kind, names in (("output_workdir", request.workdir_outputs), ("output_metadata", request.metadata_outputs)):
+        for name in names:
+            resolve(Area.WORKING, name)
+            outputs.append(_fetch(kind, name, request.output_dir / name))
+    _refuse_twice([os.path.normpath(word.typed) for word in words])
+    return JobPlan(StagingPlan(tuple(inputs), tuple(outputs)), tuple(words))
+
+
+def _wire_kind(file: LocalFile) -> tuple[str, bool]:
+    if file.kind not in SENT_KINDS:
+        raise BadRequest(f"Files cannot be sent as {file.kind!r}.", f"Known are: {', '.join(SENT_KINDS)}.")
+    return SENT_KINDS[file.kind]
+
+
+def _steps(file: LocalFile, kind: str, name: str) -> Iterable[Step]:
+    if file.members is None:
+        return [Step(kind, name, FileAction("transfer", file.path))]
+    return [
+        Step(kind, f"{name}/{member}", FileAction("transfer", os.path.join(file.path, member)))
+        for member in file.members
+    ]
+
+
+def _fetch(kind: str, name: str, target: Path) -> Step:
+    return Step(kind, name, FileAction("transfer", str(target)))
+
+
+def _refuse_twice(paths: list[str]) -> None:
+    for path in paths:
+        if paths.count(path) > 1:
+            raise BadRequest(f"{path} is named twice.", "A path can be one file of the job only.")
+
+
+def _place(files: Sequence[LocalFile]) -> list[tuple[LocalFile, str]]:
+    """Names for files of one kind. Those of one directory stay together, so that an index finds its file."""
+    roots = dict.fromkeys(_directory(file) for file in files if file.kind != "extra")
+    groups: dict[str, list[LocalFile]] = {root: [] for root in roots}
+    for file in files:
+        above = [root for root in roots if _inside(_directory(file), root)]
+        root = max(above, key=len) if above and SENT_KINDS[file.kind][1] else _directory(file)
+        groups.setdefault(root, []).append(file)
+    taken: set[str] = set()
+    placed: list[tuple[LocalFile, str]] = []
+    for root, members in groups.items():
+        nested = all(SENT_KINDS[file.kind][1] for file in members)
+        names = [os.path.relpath(os.path.normpath(file.path), root).replace(os.sep, "/") for file in members]
+        prefix = _free_prefix(names, taken, "/" if nested else "_")
+        for file, name in zip(members, names, strict=True):
+            resolve(Area.INPUTS, prefix + name)
+            placed.append((file, prefix + name))
+            taken.add((prefix + name).casefold())
+    return placed
+
+
+def _directory(file: LocalFile) -> str:
+    return os.path.dirname(os.path.normpath(file.path)) or "."
+
+
+def _inside(directory: str, root: str) -> bool:
+    if root == ".":
+        return not os.path.isabs(directory) and directory.split(os.sep)[0] != ".."
+    return directory == root or directory.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def _free_prefix(names: Sequence[str], taken: set[str], joint: str) -> str:
+    # Without regard to case: the server may be a Windows machine.
+    prefix, number = "", 1
+    while any(_clash((prefix + name).casefold(), taken) for name in names):
+        number += 1
+        prefix = f"{number}{joint}"
+    return prefix
+
+
+def _clash(name: str, taken: set[str]) -> bool:
+    return any(name == other or name.startswith(other + "/") or other.startswith(name + "/") for other in taken)
+
+
+def _flat_names(typed: Iterable[str]) -> list[tuple[str, str]]:
+    """Outputs lie side by side on the server, wherever they go here: a directory for them would not exist there."""
+    taken: set[str] = set()
+    named = []
+    for path in typed:
+        name = os.path.basename(os.path.normpath(path))
+        name = _free_prefix([name], taken, "_") + name
+        resolve(Area.OUTPUTS, name)
+        taken.add(name.casefold())
+        named.append((path, name))
+    return named
+
+
+def command_line(command: str | Sequence[str], words: Sequence[Word], places: RemotePlaces) -> str:
+    """The command as shell text for the server.
+
+    In shell text a path is put in so that it is one word again, also inside of quotes; the words of a sequence are
+    quoted, so that they arrive as they are.
+    """
+    remote = {variant: places.path(word.kind, word.name) for word in words for variant in _variants(word)}
+    if not remote:
+        return command if isinstance(command, str) else shlex.join(command)
+    pattern = _pattern(words)
+    if isinstance(command, str):
+        return pattern.sub(lambda found: _quoted(remote[found[0]], _quote_before(command, found.start())), command)
+    return shlex.join(pattern.sub(lambda found: remote[found[0]], part) for part in command)
+
+
+def _variants(word: Word) -> set[str]:
+    plain = os.path.normpath(word.typed)
+    return {word.typed.rstrip("/") or "/", plain} | (set() if os.path.isabs(plain) else {f"./{plain}"})
+
+
+def _pattern(words: Sequence[Word]) -> re.Pattern[str]:
+    # The longest first, or `reads.fa` would be found in `reads.fa.gz`'s place; a directory may be followed by `/`.
+    variants = sorted(((text, word.directory) for word in words for text in _variants(word)), reverse=True)
+    variants.sort(key=lambda variant: -len(variant[0]))
+    ends = {False: r"(?![\w./\\~+%-])", True: r"(?![\w.\\~+%-])"}
+    return re.compile(
+        r"(?<![\w./\\~+%-])(?:" + "|".join(re.escape(text) + ends[is_dir] for text, is_dir in variants) + ")"
+    )
+
+
+def _quote_before(text: str, end: int) -> str:
+    """Which quote is open at a place of shell text: `'`, `"` or none."""
+    quote, position = "", 0
+    while position < end:
+        character = text[position]
+        if character == "\\" and quote != "'":
+            position += 1
+        elif character in "'\"" and quote in ("", character):
+            quote = "" if quote else character
+        position += 1
+    return quote
+
+
+def _quoted(path: str, quote: str) -> str:
+    if quote == "'":
+        return path.replace("'", "'\\''")
+    return re.sub(r'([\\"$`])', r"\\\1", path) if quote else shlex.quote(path)
