@@ -15,6 +15,9 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
+
+T = TypeVar("T")
 
 #: How long a test waits for something that takes milliseconds on an idle machine.
 DEADLINE_S = 30.0
@@ -34,12 +37,13 @@ type = unqueued
 _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-def wait_until(true: Callable[[], object], what: str, *, deadline_s: float = DEADLINE_S) -> None:
-    """Return as soon as `true()` is; fail the test after the deadline."""
+def wait_until(true: Callable[[], T | None], what: str, *, deadline_s: float = DEADLINE_S) -> T:
+    """Return what `true()` returns as soon as that is true; fail the test after the deadline."""
     end = time.monotonic() + deadline_s
-    while not true():
+    while not (value := true()):
         assert time.monotonic() < end, f"waited {deadline_s} s in vain: {what}"
         time.sleep(0.01)
+    return value
 
 
 def free_port() -> int:
