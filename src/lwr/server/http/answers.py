@@ -1,0 +1,87 @@
+"""What the edge answers with: JSON, `OK`, and errors as problem+json (RFC 9457), in every dialect alike.
+
+One table maps LWR's errors to statuses. Must not know routes or the engine.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from http import HTTPStatus
+
+from aiohttp import web
+
+from lwr import errors
+
+#: By class; the nearest base counts.
+STATUS: dict[type[errors.LwrError], HTTPStatus] = {
+    errors.BadRequest: HTTPStatus.BAD_REQUEST,
+    errors.BadName: HTTPStatus.BAD_REQUEST,
+    errors.NotAuthorized: HTTPStatus.UNAUTHORIZED,
+    errors.NotFound: HTTPStatus.NOT_FOUND,
+    errors.Conflict: HTTPStatus.CONFLICT,
+    errors.TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    errors.DigestMismatch: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.LwrError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+
+class Refused(Exception):
+    """An answer that says no, ready to be sent: what every error becomes, and what handlers raise where LWR's error
+    tree has no word for it.
+
+    Args:
+        code: stable, for programs. detail: a sentence. hint: what to do now.
+        allow: the methods that the path takes, for 405.
+    """
+
+    def __init__(self, status: HTTPStatus, code: str, detail: str, hint: str = "", *, allow: str = "") -> None:
+        super().__init__(detail)
+        self.status = status
+        self.code = code
+        self.detail = detail
+        self.hint = hint
+        self.allow = allow
+
+    @classmethod
+    def by(cls, error: errors.LwrError) -> Refused:
+        """What an error of LWR's means over HTTP; a full disk has a status of its own."""
+        cause = error.__cause__
+        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
+            status = HTTPStatus.INSUFFICIENT_STORAGE
+        else:
+            status = next(STATUS[base] for base in type(error).__mro__ if base in STATUS)
+        return cls(status, error.code, error.message, error.hint)
+
+    def problem(self, request_id: str) -> web.Response:
+        """The answer as problem+json."""
+        answer = web.Response(
+            body=json.dumps(
+                {
+                    "type": "about:blank",
+                    "title": self.status.phrase,
+                    "status": int(self.status),
+                    "code": self.code,
+                    "detail": self.detail,
+                    "hint": self.hint,
+                    "request_id": request_id,
+                }
+            ).encode(),
+            status=self.status,
+            content_type="application/problem+json",
+        )
+        if self.allow:
+            answer.headers["Allow"] = self.allow
+        if self.status is HTTPStatus.UNAUTHORIZED:
+            answer.headers["WWW-Authenticate"] = 'Bearer realm="LWR"'
+        return answer
+
+
+def json_answer(value: object, *, status: int = 200) -> web.Response:
+    return web.Response(body=json.dumps(value).encode(), status=status, content_type="application/json")
+
+
+def ok() -> web.Response:
+    """The two bytes that old clients know."""
+    return web.Response(body=b"OK", content_type="text/plain")

@@ -1,0 +1,168 @@
+"""Every request's way in and out: id, secret, route, handler, errors in the reader's dialect, one log line.
+
+Must not know what the routes do. No secret reaches a log line or an answer: the query is never logged.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+import time
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from lwr.errors import LwrError
+from lwr.server.guard import Guard
+from lwr.server.http.answers import Refused
+from lwr.server.http.pool import Pool
+from lwr.server.http.routing import Call, Router, decode_query
+
+log = structlog.get_logger("lwr")
+
+#: A whole job description comes in the request line.
+MAX_LINE_BYTES = 2 * 1024 * 1024 + 64 * 1024
+MAX_FIELD_BYTES = 16 * 1024
+#: Longer queries are decoded off the event loop.
+_LONG_QUERY = 64 * 1024
+#: How long the rest of a refused body is read and thrown away, so that its sender gets to see the answer.
+_LINGER_S = 10.0
+#: A connection without a request is closed after this.
+_IDLE_S = 120.0
+
+# This edge writes its own lines; aiohttp skips its own for a logger that is off.
+_NO_ACCESS_LOG = logging.getLogger("lwr.no-access-log")
+_NO_ACCESS_LOG.disabled = True
+
+
+class Edge:
+    """Answers requests. One per server; used on the event loop only."""
+
+    def __init__(self, router: Router, guard: Guard, pool: Pool) -> None:
+        self._router = router
+        self._guard = guard
+        self._pool = pool
+        self._ids = (f"{secrets.token_hex(4)}-{number:x}" for number in itertools.count(1))
+
+    def server(self) -> web.Server:
+        """What a listening socket is given."""
+        return _Server(self.answer)
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request, whatever happens."""
+        started = time.perf_counter()
+        request_id = next(self._ids)
+        call: Call | None = None
+        refused: Refused | None = None
+        try:
+            call = await self._admit(request)
+            answer = await call.route.handler(call)
+        except Refused as error:
+            refused = error
+        except LwrError as error:
+            refused = Refused.by(error)
+        except (ConnectionError, web.RequestPayloadError):
+            refused = Refused(HTTPStatus.BAD_REQUEST, "bad-request", "The request's body is cut or badly framed.")
+        except Exception:
+            log.exception("request failed", request=request_id, method=request.method, path=_path(request))
+            refused = Refused(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "internal-error",
+                "The server failed at this request.",
+                f"The server's log says more, under {request_id}.",
+            )
+        if refused is not None:
+            answer = refused.problem(request_id)
+            if call is not None and call.route.file and not call.careful:
+                # Announce more than is sent, then close: the one failure that every stock client notices.
+                answer.content_length = len(str(answer.text)) + 1
+                answer.force_close()
+        self._log(request, request_id, answer.status, refused, time.perf_counter() - started)
+        return answer
+
+    async def _admit(self, request: web.BaseRequest) -> Call:
+        target = request.raw_path if request.raw_path.startswith("/") else request.path_qs
+        path, _, query = target.partition("?")
+        if not self._guard.knows_host(request.headers.get("Host")):
+            raise Refused(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "foreign-host",
+                "Without a private_key this server answers to loopback names only.",
+                "Use http://localhost or 127.0.0.1, or give the server a private_key.",
+            )
+        route, manager, in_path = self._router.find(request.method, path)
+        if len(query) > _LONG_QUERY:
+            values = await self._pool.run(decode_query, query)
+        else:
+            values = decode_query(query)
+        if not route.open:
+            self._guard.check(request.headers.getall("Authorization", ()), values)
+        return Call(request, route, manager, {**values, **in_path})
+
+    def _log(
+        self, request: web.BaseRequest, request_id: str, status: int, refused: Refused | None, taken_s: float
+    ) -> None:
+        level = log.debug if refused is None else log.warning if refused.status < 500 else log.error
+        level(
+            "request" if refused is None else "request refused",
+            request=request_id,
+            method=request.method,
+            path=_path(request),
+            status=status,
+            ms=round(taken_s * 1000, 1),
+            peer=request.remote,
+            code=refused.code if refused else None,
+            detail=refused.detail if refused else None,
+        )
+
+
+def _path(request: web.BaseRequest) -> str:
+    """The path for a log line: still encoded, without the query, cut short."""
+    return request.raw_path.partition("?")[0][:200]
+
+
+class _Server(web.Server):
+    """Makes connections with this edge's limits."""
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(
+            self,
+            loop=asyncio.get_running_loop(),
+            access_log=_NO_ACCESS_LOG,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+            lingering_time=_LINGER_S,
+            keepalive_timeout=_IDLE_S,
+            # Files arrive as they are, whatever Content-Encoding says: no gzip bombs, no changed digests.
+            auto_decompress=False,
+        )
+
+
+class _Connection(web.RequestHandler):
+    """Answers what is no HTTP with problem+json too."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        del status, message
+        if isinstance(exc, LineTooLong):
+            refused = Refused(
+                HTTPStatus.REQUEST_URI_TOO_LONG,
+                "too-large",
+                f"The request line or a header is longer than the server takes ({MAX_LINE_BYTES} and "
+                f"{MAX_FIELD_BYTES} bytes).",
+            )
+        else:
+            refused = Refused(HTTPStatus.BAD_REQUEST, "bad-request", "These bytes are no HTTP request.")
+        log.warning("request refused", peer=request.remote, code=refused.code, detail=refused.detail)
+        answer = refused.problem("")
+        answer.force_close()
+        return answer
