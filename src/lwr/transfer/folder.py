@@ -47,6 +47,7 @@ class Folder:
         if by_fd:
             return cls("", os.open(path, _DIRECTORY))
         _refuse_link(path)
+        os.scandir(path).close()
         return cls(path, -1)
 
     @property
@@ -213,6 +214,3 @@ def _refuse_link(path: str) -> None:
         os.path.realpath(os.path.dirname(path)), os.path.basename(path)
     ):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
-    if not os.path.isdir(path):
-        code = errno.ENOTDIR if os.path.exists(path) else errno.ENOENT
-        raise OSError(code, os.strerror(code), path)
