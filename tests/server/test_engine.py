@@ -456,8 +456,10 @@ def test_news_that_cannot_be_written_is_kept_until_there_is_room(bench: Bench) -
     with pytest.raises(Unavailable):
         while True:
             bench.engine.setup(JobKey("_default_", uuid.uuid4().hex), FILLER)
-    bench.see(job, Phase.RUNNING)
+    bench.see(job, Phase.RUNNING, reason="r" * 50_000)
     bench.see(job, Phase.ENDED, 3)
+    wait_until(lambda: bench.engine._news.empty() and bench.engine._unread, "an engine that has read its news")
+    assert bench.store.current(job.key) == job
     writer.execute("PRAGMA max_page_count = 1000000")
     assert bench.until_state(JobState.COMPLETE).exit_code == 3
 
