@@ -1,0 +1,142 @@
+"""`lwr run`: one command on a server, with its files there and its results back. Exits with the command's code."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+
+from lwr.client import Event, JobRequest, LocalFile, Moved, Outcome, run_job
+from lwr.client.job import STREAMS
+from lwr.commands.progress import view
+from lwr.commands.terminal import connect, duration, for_people, plain
+from lwr.errors import BadRequest
+
+#: LWR could not do its part. As `env`, `timeout` and container engines have it.
+EXIT_NOT_DONE = 125
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command. Raises LwrError for whatever kept it from running or its results from coming back."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same tidying up as for Ctrl-C
+    console = for_people()
+    console.quiet = args.quiet or args.json
+    began = time.monotonic()
+    moved: list[Moved] = []
+    with (
+        tempfile.TemporaryDirectory(prefix="lwr-run-") as streams,
+        connect(args.url, args.token_file, manager=args.manager) as server,
+    ):
+        request = _request(args, Path(streams))
+        server.greet()
+        with view(console) as shown:
+
+            def tell(event: Event) -> None:
+                shown.tell(event)
+                if isinstance(event, Moved) and not event.upward:
+                    moved.append(event)
+
+            outcome = run_job(server, request, job_id=args.id, on_event=tell, keep=args.keep)
+        if args.json:
+            sys.stdout.write(json.dumps(_document(outcome, moved, Path(streams))) + "\n")
+        else:
+            _pass_on(outcome, Path(streams))
+    _verdict(console, outcome, time.monotonic() - began)
+    return exit_code(outcome)
+
+
+def exit_code(outcome: Outcome) -> int:
+    """The command's own; 128 + N after signal N; 125 when the job did not end by itself or a result did not come."""
+    code = outcome.status.exit_code
+    if outcome.status.state != "complete" or code is None:
+        return EXIT_NOT_DONE
+    if code == 0 and outcome.refused:
+        return EXIT_NOT_DONE
+    return code if code >= 0 else 128 - code
+
+
+def _request(args: argparse.Namespace, streams: Path) -> JobRequest:
+    kinds = ("input", "extra", "tool", "config")
+    return JobRequest(
+        command=args.argv[0] if len(args.argv) == 1 else tuple(args.argv),
+        files=tuple(LocalFile(kind, path) for kind in kinds for path in getattr(args, kind)),
+        outputs=tuple(args.output),
+        workdir_outputs=tuple(args.workdir_output),
+        output_dir=Path(args.output_dir),
+        streams_dir=streams,
+        env=tuple(_variable(text) for text in args.env),
+    )
+
+
+def _variable(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier() or not name.isascii():
+        raise BadRequest(f"--env {name[:40]!r} is not NAME=VALUE.", "Names are of A-Z a-z 0-9 and _.")
+    return name, value
+
+
+def _pass_on(outcome: Outcome, streams: Path) -> None:
+    status = outcome.status
+    for name, text, stream in zip(STREAMS, (status.stdout, status.stderr), (sys.stdout, sys.stderr), strict=True):
+        _copy(streams / name, text, stream)
+    if status.job_stderr and (streams / STREAMS[1]).exists():
+        sys.stderr.write(status.job_stderr)
+
+
+def _copy(whole: Path, text: str, stream: TextIO) -> None:
+    if not whole.exists():
+        stream.write(text)
+        return
+    stream.flush()
+    with whole.open("rb") as file:
+        shutil.copyfileobj(file, stream.buffer)
+    stream.flush()
+
+
+def _verdict(console: Console, outcome: Outcome, took_s: float) -> None:
+    status = outcome.status
+    for name in outcome.missing:
+        console.print(f"[yellow]![/] {escape(plain(name))} was not written by the command")
+    for name in outcome.refused:
+        console.print(f"[red]✗[/] {escape(plain(name))} was not fetched: its name leaves the directory of its output")
+    if outcome.not_cleaned:
+        console.print(f"[yellow]![/] {escape(plain(outcome.not_cleaned))}")
+    took = f"[dim]in {duration(took_s)}[/]"
+    if status.state != "complete":
+        console.print(f"[red]✗[/] job {escape(outcome.job_id)} is {escape(plain(status.state))} {took}")
+    elif status.exit_code == 0:
+        count = len(outcome.collected)
+        console.print(f"[green]✓[/] exit code 0, {count} {'file' if count == 1 else 'files'} fetched {took}")
+    else:
+        console.print(f"[red]✗[/] exit code {status.exit_code} {took}")
+
+
+def _document(outcome: Outcome, moved: list[Moved], streams: Path) -> dict[str, Any]:
+    status = outcome.status
+    texts = dict(zip(STREAMS, (status.stdout, status.stderr), strict=True))
+    for name in STREAMS:
+        with contextlib.suppress(FileNotFoundError):
+            texts[name] = (streams / name).read_text(errors="replace")
+    return {
+        "job_id": outcome.job_id,
+        "state": status.state,
+        "exit_code": status.exit_code,
+        "stdout": texts[STREAMS[0]],
+        "stderr": texts[STREAMS[1]],
+        "outputs": [
+            {"path": file.place, "size_bytes": file.receipt.size_bytes, "checked": file.receipt.checked}
+            for file in moved
+        ],
+        "missing": list(outcome.missing),
+        "refused": list(outcome.refused),
+    }
