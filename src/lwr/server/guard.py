@@ -48,7 +48,7 @@ class Guard:
                 "This server wants a secret, and the request carries none.",
                 "Send `Authorization: Bearer SECRET` with the server's private_key.",
             )
-        if not all([hmac.compare_digest(_digest(secret), self._expected) for secret in carried]):
+        if not all(hmac.compare_digest(_digest(secret), self._expected) for secret in carried):
             raise NotAuthorized(
                 "The secret is not this server's.", "Compare it with private_key in the server's server.ini."
             )

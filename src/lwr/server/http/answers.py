@@ -54,6 +54,16 @@ class Refused(Exception):
             status = next(STATUS[base] for base in type(error).__mro__ if base in STATUS)
         return cls(status, error.code, error.message, error.hint)
 
+    @classmethod
+    def no_cache(cls) -> Refused:
+        """What is said to everybody who speaks of cached files."""
+        return cls(
+            HTTPStatus.NOT_FOUND,
+            "cache-not-configured",
+            "This server keeps no cache of input files.",
+            "Switch the client's cache off: it then uploads each file to its job.",
+        )
+
     def problem(self, request_id: str) -> web.Response:
         """The answer as problem+json."""
         answer = web.Response(

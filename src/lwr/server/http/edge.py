@@ -67,6 +67,8 @@ class Edge:
             refused = Refused.by(error)
         except (ConnectionError, web.RequestPayloadError):
             refused = Refused(HTTPStatus.BAD_REQUEST, "bad-request", "The request's body is cut or badly framed.")
+        except TimeoutError:
+            refused = Refused(HTTPStatus.REQUEST_TIMEOUT, "timeout", "The request's body stopped coming.")
         except Exception:
             log.exception("request failed", request=request_id, method=request.method, path=_path(request))
             refused = Refused(

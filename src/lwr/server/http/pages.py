@@ -4,9 +4,9 @@
     GET /jobs/{id}                             JOB with "events": [{"at", "state", "reason"}, ...]
     GET /livez, /readyz                        {"status": "ok"}; no secret needed
 
-JOB: `job_id`, `manager`, `state`, `reason`, `exit_code`, `tool_id`, `tool_version`, `directory`, `cancel_requested`, and
-`created_at`, `submitted_at`, `started_at`, `ended_at`, `cleaned_at` (seconds since the epoch, or null). Newest first;
-`next` is the `before` of the next page. States are LWR's own words, not those of a dialect.
+JOB: `job_id`, `manager`, `state`, `reason`, `exit_code`, `tool_id`, `tool_version`, `directory`, `cancel_requested`,
+and `created_at`, `submitted_at`, `started_at`, `ended_at`, `cleaned_at` (seconds since the epoch, or null). Newest
+first; `next` is the `before` of the next page. States are LWR's own words, not those of a dialect.
 """
 
 from __future__ import annotations
@@ -91,9 +91,7 @@ def _state(word: str) -> JobState | None:
     try:
         return JobState(word) if word else None
     except ValueError:
-        raise BadRequest(
-            f"There is no state {word[:40]!r}.", f"States are {', '.join(sorted(JobState))}."
-        ) from None
+        raise BadRequest(f"There is no state {word[:40]!r}.", f"States are {', '.join(sorted(JobState))}.") from None
 
 
 def _shown(job: Job) -> dict[str, Any]:

@@ -6,7 +6,6 @@ was asked (`Call.route.classic`). Must not know what the engine does.
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -125,9 +124,4 @@ async def healthz(_: Call) -> web.StreamResponse:
 
 async def no_cache(_: Call) -> web.StreamResponse:
     """What every cache route answers, and an upload that names a cached file."""
-    raise Refused(
-        HTTPStatus.NOT_FOUND,
-        "cache-not-configured",
-        "This server keeps no cache of input files.",
-        "Switch the client's cache off: it then uploads each file to its job.",
-    )
+    raise Refused.no_cache()

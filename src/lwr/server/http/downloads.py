@@ -1,0 +1,186 @@
+"""Files on their way out of a job, and the paths that files have.
+
+Stock clients get chunks: they take a body that is shorter than its announced length for a whole one. Careful readers
+(`Call.careful`) get lengths, ranges, entity tags and digests. The kernel copies from file to socket where it can. A
+file that shrinks or fails on the way breaks the connection. Must not know the dialects' paths.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import structlog
+from aiohttp import web
+from aiohttp.http import HttpVersion11
+
+from lwr.core.places import JobLayout, resolve
+from lwr.core.wire import FILE_KINDS, FileKind
+from lwr.errors import BadRequest, NotFound
+from lwr.server.engine import Engine
+from lwr.server.http import ranges
+from lwr.server.http.answers import json_answer
+from lwr.server.http.pool import Pool
+from lwr.server.http.routing import Call
+from lwr.transfer.digests import digest_field
+from lwr.transfer.jobfiles import OpenFile
+
+log = structlog.get_logger("lwr")
+
+#: A file up to this is read when it is opened and sent with the header.
+_SMALL_BYTES = 64 * 1024
+#: Where the kernel cannot send the file (TLS), it is read in pieces.
+_PIECE_BYTES = 1024 * 1024
+
+_WINDOWS = os.name == "nt"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file to be sent. `data` is all of it, if it is small."""
+
+    opened: OpenFile
+    components: tuple[str, ...]
+    data: bytes | None
+
+
+class Downloads:
+    """Handlers that give files. One per server."""
+
+    def __init__(self, engine: Engine, pool: Pool) -> None:
+        self._engine = engine
+        self._pool = pool
+
+    async def download(self, call: Call) -> web.StreamResponse:
+        return await self.download_as(call.values.get("type", "output"), call)
+
+    async def download_as(self, kind_name: str, call: Call) -> web.StreamResponse:
+        """Send a file; a kind that is not known means outputs. Raises NotFound, BadName or BadRequest."""
+        found = await self._pool.run(self.find, call, FILE_KINDS.get(kind_name, FILE_KINDS["output"]))
+        try:
+            if call.careful:
+                return await self._send_carefully(call, found)
+            answer = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+            if call.request.version >= HttpVersion11:
+                answer.enable_chunked_encoding()
+            else:
+                answer.content_length = found.opened.size_bytes
+            return await self._send(call.request, answer, found, range(found.opened.size_bytes))
+        finally:
+            found.opened.close()
+
+    async def path(self, call: Call) -> web.StreamResponse:
+        return await self.path_as(call.need("type"), call)
+
+    async def path_as(self, kind_name: str, call: Call) -> web.StreamResponse:
+        """Tell where a file of that kind and name is or would be on this machine. It need not be there."""
+        kind = FILE_KINDS.get(kind_name)
+        if kind is None:
+            raise BadRequest(f"There are no files of type {kind_name[:40]!r}.", f"Types are {', '.join(FILE_KINDS)}.")
+        return json_answer({"path": await self._pool.run(self._path, call, kind)})
+
+    def _path(self, call: Call, kind: FileKind) -> str:
+        components = call.components(kind, windows=_WINDOWS)
+        if call.is_glob(kind):
+            try:
+                found = self.find(call, kind)
+            except NotFound:
+                pass
+            else:
+                found.opened.close()
+                components = found.components
+        root = self._engine.files_for_download(call.key).root
+        return JobLayout(root, windows=_WINDOWS).path(*components)
+
+    def find(self, call: Call, kind: FileKind) -> Found:
+        """Open what the call names; blocking. A name with `*` or `?` that is none literally is a pattern."""
+        files = self._engine.files_for_download(call.key)
+        components = call.components(kind, windows=_WINDOWS)
+        try:
+            opened = files.open(components)
+        except NotFound:
+            matching = files.glob(kind.area, call.need("name")) if call.is_glob(kind) else None
+            if matching is None:
+                raise
+            components = resolve(kind.area, matching, windows=_WINDOWS)
+            opened = files.open(components)
+        data = None
+        if opened.size_bytes <= _SMALL_BYTES:
+            data = opened.file.read(opened.size_bytes)
+            if len(data) < opened.size_bytes:
+                opened.close()
+                raise NotFound(f"The file {call.need('name')[:80]!r} changed while it was read.", "Ask again.")
+        return Found(opened, components, data)
+
+    async def _send_carefully(self, call: Call, found: Found) -> web.StreamResponse:
+        request, opened = call.request, found.opened
+        tag = ranges.etag(opened)
+        part = ranges.wanted(request.headers, tag, opened.size_bytes)
+        headers = {"ETag": tag, "Accept-Ranges": "bytes"}
+        if part is ranges.Special.NOT_MODIFIED:
+            return web.Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+        if isinstance(part, ranges.Special):
+            headers["Content-Range"] = f"bytes */{opened.size_bytes}"
+            return web.Response(status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers=headers)
+        headers["Content-Type"] = "application/octet-stream"
+        if request.method != "HEAD" or "Want-Repr-Digest" in request.headers:
+            headers["Repr-Digest"] = digest_field(await self._pool.run(self._engine.digest, call.key, found.components))
+        answer = web.StreamResponse(headers=headers)
+        if len(part) < opened.size_bytes:
+            answer.set_status(HTTPStatus.PARTIAL_CONTENT)
+            answer.headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{opened.size_bytes}"
+        answer.content_length = len(part)
+        return await self._send(request, answer, found, part)
+
+    async def _send(
+        self, request: web.BaseRequest, answer: web.StreamResponse, found: Found, part: range
+    ) -> web.StreamResponse:
+        """Send the header and those bytes. What goes wrong after the header breaks the connection."""
+        writer = await answer.prepare(request)
+        if request.method == "HEAD":
+            return answer
+        try:
+            if found.data is not None:
+                await answer.write(found.data[part.start : part.stop])
+            elif request.transport is not None and request.transport.get_extra_info("sslcontext") is None:
+                assert writer is not None
+                writer.send_headers()
+                await _send_by_kernel(request.transport, found.opened, part, chunked=answer.chunked)
+            else:
+                await self._send_pieces(answer, found.opened, part)
+            await answer.write_eof()
+        except (OSError, EOFError) as error:
+            log.warning("download broke off", path=request.raw_path.partition("?")[0][:200], reason=str(error))
+            if request.transport is not None:
+                request.transport.abort()
+        return answer
+
+    async def _send_pieces(self, answer: web.StreamResponse, opened: OpenFile, part: range) -> None:
+        await self._pool.run(opened.file.seek, part.start)
+        left = len(part)
+        reading = self._pool.run(opened.file.read, min(left, _PIECE_BYTES))
+        while left:
+            piece = await reading
+            if not piece:
+                raise EOFError("the file became shorter while it was sent")
+            left -= len(piece)
+            if left:
+                reading = self._pool.run(opened.file.read, min(left, _PIECE_BYTES))
+            await answer.write(piece)
+
+
+async def _send_by_kernel(transport: asyncio.WriteTransport, opened: OpenFile, part: range, *, chunked: bool) -> None:
+    """Send bytes of the file as one chunk, however long, without a copy in this process."""
+    if not part:
+        return
+    if transport.is_closing():
+        raise ConnectionResetError("the client went away")
+    if chunked:
+        transport.write(b"%x\r\n" % len(part))
+    sent = await asyncio.get_running_loop().sendfile(transport, opened.file, part.start, len(part))
+    if sent < len(part):
+        raise EOFError("the file became shorter while it was sent")
+    if chunked:
+        transport.write(b"\r\n")
