@@ -51,7 +51,7 @@ docs: .venv/.ready-docs ## Build the documentation into docs/_build/html
 	$(BIN)/sphinx-build -W --keep-going -q docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-generate: .venv/.ready-dev ## Write anew what is made from the sources: the configuration reference, the states' diagram
+generate: .venv/.ready-dev ## Write anew what is made from the sources: samples, configuration reference, states' diagram
 	$(BIN)/python docs/generate.py
 
 bench: .venv/.ready-dev $(PEERS_READY) ## Measure against Pulsar's server and nginx, side by side (20 minutes)

@@ -7,52 +7,51 @@ dialect that LWR and Pulsar share, and not which of them it talks to.
 from __future__ import annotations
 
 import http.client
-import json
 import re
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote, urlencode, urlsplit
 
 SCRIPTS = Path(__file__).parent / "wrk"
+CONNECTIONS_COUNT = 16
 
 
 class Client:
-    """One connection for the requests around a measurement. Not for measuring."""
+    """The requests around a measurement, each on a connection of its own. Not for measuring."""
 
     def __init__(self, url: str) -> None:
         where = urlsplit(url)
-        self._connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=120)
+        self._address = (where.hostname or "", where.port)
 
-    def ask(self, method: str, path: str, body: bytes = b"", **query: str) -> bytes:
-        self._connection.request(method, f"{path}?{urlencode(query)}", body)
-        answer = self._connection.getresponse()
-        said = answer.read()
+    def ask(self, method: str, path: str, query: dict[str, str]) -> bytes:
+        connection = http.client.HTTPConnection(*self._address, timeout=120)
+        with closing(connection):
+            connection.request(method, f"{path}?{urlencode(query)}")
+            answer = connection.getresponse()
+            said = answer.read()
         if answer.status >= 400:
             raise SystemExit(f"{method} {path}: {answer.status} {said[:300]!r}")
         return said
 
     def set_up(self, job_id: str) -> None:
-        self.ask("POST", "/jobs", job_id=job_id)
+        self.ask("POST", "/jobs", {"job_id": job_id})
 
     def submit(self, job_id: str, command_line: str) -> None:
-        self.ask("POST", f"/jobs/{job_id}/submit", job_id=job_id, command_line=command_line)
+        self.ask("POST", f"/jobs/{job_id}/submit", {"job_id": job_id, "command_line": command_line})
 
-    def status(self, job_id: str) -> dict[str, object]:
-        answer: dict[str, object] = json.loads(self.ask("GET", f"/jobs/{job_id}/status", job_id=job_id))
-        return answer
-
-    def wait(self, job_id: str) -> None:
-        while self.status(job_id)["complete"] != "true":
-            time.sleep(0.05)
+    def wait(self, job_id: str, status: str) -> None:
+        """Until the job has this status (`running`, `complete`); for good if it never has."""
+        said = b""
+        while f'"{status}"'.encode() not in said:
+            said = self.ask("GET", f"/jobs/{job_id}/status", {"job_id": job_id})
+            time.sleep(0.02)
 
     def end(self, job_id: str) -> None:
         """Cancel, if need be, and clean."""
-        self.ask("PUT", f"/jobs/{job_id}/cancel", job_id=job_id)
-        self.ask("DELETE", f"/jobs/{job_id}", job_id=job_id)
-
-    def close(self) -> None:
-        self._connection.close()
+        self.ask("PUT", f"/jobs/{job_id}/cancel", {"job_id": job_id})
+        self.ask("DELETE", f"/jobs/{job_id}", {"job_id": job_id})
 
 
 def file_path(job_id: str, name: str, kind: str) -> str:
@@ -60,13 +59,15 @@ def file_path(job_id: str, name: str, kind: str) -> str:
     return f"/jobs/{job_id}/files?" + urlencode({"job_id": job_id, "name": name, "type": kind}, quote_via=quote)
 
 
-def wrk(url: str, script: str, *, connections: int, threads: int, duration_s: int, argument: str = "") -> dict[str, float]:
-    """Run wrk with one of our scripts; returns the figures that the script prints as `figure NAME VALUE`.
+def wrk(
+    url: str, script: str, *, connections: int, threads: int, duration_s: int, argument: str = ""
+) -> dict[str, float]:
+    """Run wrk with one of our scripts over 16 connections; returns the figures that the script prints as `figure NAME VALUE`.
 
     Errors of the server (a status that is not 2xx, a broken connection) end the run: a figure with errors in it
     compares nothing.
     """
-    command = ["wrk", f"-t{threads}", f"-c{connections}", f"-d{duration_s}s", "--timeout", "60s"]
+    command = ["wrk", f"-t{threads_count}", f"-c{CONNECTIONS_COUNT}", f"-d{duration_s}s", "--timeout", "60s"]
     command += ["-s", str(SCRIPTS / script), url, "--", argument]
     # The scripts load their common part from their own folder.
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=SCRIPTS, timeout=duration_s + 120)

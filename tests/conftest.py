@@ -1,10 +1,14 @@
-"""What holds for every test: how many examples hypothesis tries, and that CI skips nothing."""
+"""What holds for every test: how many examples hypothesis tries, that CI skips nothing, which promises were kept."""
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from _pytest.terminal import TerminalReporter
 from hypothesis import HealthCheck, settings
 
 #: `make test-full` sets it: full counts instead of those that fit into CI's time.
@@ -23,3 +27,27 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     if os.environ.get("CI") and reporter is not None and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
         reporter.write_line("CI is set: skipped tests count as failures.", red=True)
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Say for each promise of docs/promises.md how the tests that its row names went."""
+    passed, failed = (
+        [report.nodeid for outcome in outcomes for report in terminalreporter.stats.get(outcome, [])]
+        for outcomes in (("passed",), ("failed", "error"))
+    )
+    if not passed and not failed:
+        return
+    terminalreporter.section("promises (docs/promises.md)")
+    for number, now, places in _promises():
+        good = sum(node.startswith(places) for node in passed) if places else 0
+        bad = sum(node.startswith(places) for node in failed) if places else 0
+        result = f"BROKEN: {bad} failed" if bad else f"{good} passed" if good else "none ran" if places else ""
+        terminalreporter.write_line(f"{number:4}{now}{': ' if result else ''}{result}")
+
+
+def _promises() -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Each row's number, whether it holds now, and the tests that it names."""
+    page = Path(__file__).parents[1] / "docs" / "promises.md"
+    for row in re.findall(r"^\| P.*\|$", page.read_text("utf-8"), re.MULTILINE):
+        number, _, now, how = (cell.strip() for cell in row.strip("|").split("|"))
+        yield number, now, tuple(re.findall(r"`(tests/[^`]+)`", how))
