@@ -7,10 +7,11 @@ through the entry-point group `lwr.managers` (name: the `type` in job_managers.i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
 
+from lwr.core.script import Site as Site
 from lwr.core.ticket import Adoption, Observation, Ticket
 
 #: What a manager tells about an attempt, by its marker. Must be called from any thread, returns at once, never raises.
@@ -53,21 +54,6 @@ class JobManager(Protocol):
         Returns at once. When no process of it is left, ENDED or GONE is reported (GONE if it never started).
         An unknown or finished attempt: nothing happens. May be called again.
         """
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What a manager's section says about the jobs' surroundings on this machine.
-
-    Args:
-        env: from `env_*`, set after the client's own items.
-        galaxy_home: Galaxy's root here; its `lib` goes to the jobs' PYTHONPATH. Empty: none.
-        search_path: directories put behind PATH, where `python` is found if the machine has none.
-    """
-
-    env: Mapping[str, str] = field(default_factory=dict)
-    galaxy_home: str = ""
-    search_path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

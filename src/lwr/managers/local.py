@@ -1,0 +1,317 @@
+"""Jobs on this machine: `queued_python` (so many at a time, first come first served) and `unqueued` (all at once).
+
+One thread whatever the number of jobs. It sleeps until a process ends, a caller rings or a timer is due; callers put
+what they want into an inbox and return. Nothing is kept here that a restart needs: the script, its start marker, its
+exit file and the processes themselves say what became of an attempt (`_take_up`). Must not know jobs or the store;
+what is special to an operating system is in `processes`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+from lwr.core.places import JobLayout
+from lwr.core.script import REFUSED_STATUS
+from lwr.core.ticket import Adoption, Observation, Phase, Ticket
+from lwr.faults import fault
+from lwr.managers.loop import RETRY_S, Loop
+from lwr.managers.manager import ManagerKind, ManagerOption, Report, Site
+from lwr.managers.processes import Process, Tree, core_count, find, job_environment, list_processes, signal_name, spawn
+from lwr.managers.scriptfiles import last_words, may_pass, read_exit_code, read_marker, take_marker, write_script
+
+#: How long processes may take to end by themselves after a cancel's SIGTERM.
+GRACE_S = 2.0
+#: Between two looks at the processes of cancelled jobs: at first, and when they do not end.
+SWEEP_S, SLOW_SWEEP_S = 0.02, 1.0
+#: How long a script may take from making its start marker to writing its number there.
+MARKER_WAIT_S = 1.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Entry:
+    """An attempt, as small as can be: ten thousand of them wait."""
+
+    order: int
+    attempt: str
+    layout: JobLayout = field(compare=False)
+
+
+@dataclass(slots=True, eq=False)
+class _Run:
+    """An attempt whose script runs. With `tree` it is being cancelled."""
+
+    entry: _Entry
+    process: Process
+    tree: Tree | None = None
+    kill_at: float = 0.0
+    empty_sweeps: int = 0
+
+
+class LocalManager:
+    """A `JobManager` for this machine.
+
+    Args:
+        slots: how many scripts may run at a time; None: all.
+        grace_s: between SIGTERM and SIGKILL.
+        environ: the server's environment, from which the jobs' is made.
+    """
+
+    def __init__(
+        self, slots: int | None, site: Site, grace_s: float = GRACE_S, environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self._slots = slots
+        self._site = site
+        self._grace_s = grace_s
+        self._environ = environ
+        self._report: Report = _report_to_nobody
+        self._loop = Loop("local-manager", self._start_next)
+        # From here on: touched by the loop's thread alone.
+        self._queue: list[_Entry] = []
+        self._waiting: dict[str, _Entry] = {}
+        self._runs: dict[str, _Run] = {}
+        self._paused = False
+        self._sweep_s = SWEEP_S
+        self._sweep_due = math.inf
+
+    # -- the promise (see `JobManager`) ------------------------------------------------------------------------------
+
+    def start(self, report: Report) -> None:
+        self._report = report
+        self._loop.start()
+
+    def stop(self) -> None:
+        self._loop.stop()
+        while self._runs:
+            self._forget(self._runs.popitem()[1])
+
+    def submit(self, ticket: Ticket) -> None:
+        write_script(ticket, self._site)
+        entry = _Entry(ticket.order, ticket.attempt, ticket.layout)
+        self._loop.tell(lambda: self._wait_for_slot(entry))
+
+    def adopt(self, adoptions: Iterable[Adoption]) -> None:
+        taken = [(_Entry(one.order, one.attempt, one.layout), one.handle) for one in adoptions]
+        # In one piece, so that nothing is started before all that run have their slots and all that wait their place.
+        self._loop.tell(lambda: self._adopt(taken))
+
+    def cancel(self, attempt: str) -> None:
+        self._loop.tell(lambda: self._cancel(attempt))
+
+    # -- waiting and starting ----------------------------------------------------------------------------------------
+
+    def _wait_for_slot(self, entry: _Entry) -> None:
+        if entry.attempt in self._waiting or entry.attempt in self._runs:
+            return
+        self._waiting[entry.attempt] = entry
+        heapq.heappush(self._queue, entry)
+        self._report(entry.attempt, Observation(Phase.WAITING))
+
+    def _start_next(self) -> bool:
+        """Start one attempt if there is room, so that ends are heard of before the next one."""
+        # Entries that were cancelled stay in the heap until they come up.
+        while self._queue and self._queue[0].attempt not in self._waiting:
+            heapq.heappop(self._queue)
+        if not self._queue or self._paused or (self._slots is not None and len(self._runs) >= self._slots):
+            return False
+        entry = self._queue[0]
+        try:
+            process = self._spawn(entry)
+        except OSError as error:
+            if may_pass(error):
+                self._paused = True
+                self._loop.later(RETRY_S, self._go_on)
+                return False
+            self._leave_queue(entry)
+            self._report(entry.attempt, Observation(Phase.REFUSED, reason=f"The job could not be started: {error}."))
+            return True
+        self._leave_queue(entry)
+        if process is None:
+            self._loop.persist(partial(self._take_up, entry))
+        else:
+            self._follow(entry, process)
+        return True
+
+    def _spawn(self, entry: _Entry) -> Process | None:
+        """Start an attempt's script; None when its start marker is taken: it was submitted again."""
+        if read_marker(entry.layout) is not None:
+            return None
+        fault("start.before_spawn")
+        process = spawn(entry.layout, job_environment(self._environ, entry.attempt))
+        fault("start.after_spawn")
+        return process
+
+    def _leave_queue(self, entry: _Entry) -> None:
+        heapq.heappop(self._queue)
+        del self._waiting[entry.attempt]
+
+    def _go_on(self) -> None:
+        self._paused = False
+
+    def _follow(self, entry: _Entry, process: Process) -> None:
+        run = self._runs[entry.attempt] = _Run(entry, process)
+        self._loop.at_end(process, partial(self._ended, run))
+        self._report(entry.attempt, Observation(Phase.RUNNING, handle=process.handle))
+        fault("start.after_report")
+
+    # -- ends, and what is found after a restart -----------------------------------------------------------------------
+
+    def _ended(self, run: _Run) -> None:
+        # One that is being cancelled is not over before its whole tree is: `_sweep`.
+        if run.tree is None:
+            self._loop.persist(partial(self._conclude, run))
+
+    def _conclude(self, run: _Run) -> None:
+        """Say how a run that is over ended. OSError, with nothing changed, while that cannot be looked at."""
+        entry, process = run.entry, run.process
+        if self._runs.get(entry.attempt) is not run:
+            return
+        status = process.exit_status()
+        marker, code = read_marker(entry.layout), read_exit_code(entry.layout)
+        del self._runs[entry.attempt]
+        self._forget(run)
+        if status == REFUSED_STATUS and marker != process.pid:
+            give_up_at = time.monotonic() + MARKER_WAIT_S
+            self._loop.persist(lambda: self._second_start(entry, give_up_at, cancelled=run.tree is not None))
+            return
+        fault("end.before_report")
+        self._report(entry.attempt, last_words(code, signal_name(-status) if status and status < 0 else "", status))
+
+    def _forget(self, run: _Run) -> None:
+        if run.tree is not None:
+            run.tree.release()
+        run.process.release()
+
+    def _second_start(self, entry: _Entry, give_up_at: float, *, cancelled: bool) -> None:
+        """Our script refused: another one, from before a crash, has the attempt; or none can make the marker."""
+        marker = read_marker(entry.layout)
+        if marker is None:
+            reason = "The job's script could not make its start marker in the job's directory."
+            self._report(entry.attempt, Observation(Phase.REFUSED, reason=reason))
+        elif marker == 0 and time.monotonic() < give_up_at:
+            again = partial(self._second_start, entry, give_up_at, cancelled=cancelled)
+            self._loop.later(SWEEP_S, partial(self._loop.persist, again))
+        else:
+            self._take_up(entry, cancelled=cancelled)
+
+    def _adopt(self, adoptions: list[tuple[_Entry, str]]) -> None:
+        for entry, handle in adoptions:
+            self._loop.persist(partial(self._take_up, entry, handle))
+
+    def _take_up(self, entry: _Entry, handle: str = "", *, cancelled: bool = False) -> None:
+        """Find out what an attempt that somebody else may have started is doing, and go on with it.
+
+        Raises OSError, with nothing changed, while that cannot be looked at.
+        """
+        if entry.attempt in self._waiting or entry.attempt in self._runs:
+            return
+        marker = read_marker(entry.layout)
+        known_pid = handle.partition(":")[0]
+        process = find(int(known_pid), entry.attempt, handle) if known_pid.isdecimal() else None
+        if process is None and marker:
+            process = find(marker, entry.attempt)
+        # Read after the look for the process: a script writes its exit file before it ends.
+        code = None if process is not None else read_exit_code(entry.layout)
+        if process is not None:
+            self._follow(entry, process)
+        elif code is None and marker is None and not handle:
+            self._wait_for_slot(entry)
+        else:
+            self._report(entry.attempt, last_words(code))
+        if cancelled:
+            self._cancel(entry.attempt)
+
+    # -- cancelling ----------------------------------------------------------------------------------------------------
+
+    def _cancel(self, attempt: str) -> None:
+        entry, run = self._waiting.get(attempt), self._runs.get(attempt)
+        if entry is not None:
+            self._loop.persist(partial(self._cancel_waiting, entry))
+        elif run is not None and run.tree is None:
+            run.tree = Tree(attempt, run.process)
+            run.kill_at = time.monotonic() + self._grace_s
+            self._sweep_s = SWEEP_S
+            self._plan_sweep(0.0)
+
+    def _cancel_waiting(self, entry: _Entry) -> None:
+        if self._waiting.get(entry.attempt) is not entry:
+            return
+        try:
+            # A script that was spawned just before a crash may still be on its way to the marker.
+            never_started = take_marker(entry.layout)
+        except FileNotFoundError:
+            never_started = True
+        del self._waiting[entry.attempt]
+        if never_started:
+            self._report(entry.attempt, Observation(Phase.GONE, reason="The job was cancelled before it started."))
+        else:
+            self._loop.persist(partial(self._take_up, entry, cancelled=True))
+
+    def _plan_sweep(self, delay_s: float) -> None:
+        due = time.monotonic() + delay_s
+        if due < self._sweep_due:
+            self._sweep_due = due
+            self._loop.later(delay_s, self._sweep)
+
+    def _sweep(self) -> None:
+        """Look once at all processes of this machine for all runs that are being cancelled, and again later."""
+        now = time.monotonic()
+        if now < self._sweep_due:
+            return
+        self._sweep_due = math.inf
+        table = list_processes()
+        for run in [run for run in self._runs.values() if run.tree is not None]:
+            left = run.tree is not None and run.tree.sweep(table, force=now >= run.kill_at)
+            fault("cancel.after_sweep")
+            run.empty_sweeps = 0 if left else run.empty_sweeps + 1
+            if run.empty_sweeps >= 2:
+                self._loop.persist(partial(self._conclude, run))
+            else:
+                self._plan_sweep(min(self._sweep_s, run.kill_at - now) if run.kill_at > now else self._sweep_s)
+        self._sweep_s = min(self._sweep_s * 1.5, SLOW_SWEEP_S)
+
+
+def _report_to_nobody(attempt: str, seen: Observation) -> None:
+    """Before `start` there is nobody to tell."""
+
+
+# -- the kinds of manager ------------------------------------------------------------------------------------------
+
+
+def _slots(text: str) -> int:
+    if text.strip() == "*":
+        return core_count()
+    if not text.strip().isdecimal():
+        raise ValueError(f"{text!r} is neither a number of jobs (0 or more) nor `*` for the number of cores.")
+    return int(text)
+
+
+def _build_queued(name: str, options: Mapping[str, object], site: Site) -> LocalManager:
+    slots = options["num_concurrent_jobs"]
+    assert isinstance(slots, int)
+    return LocalManager(slots, site)
+
+
+def _build_unqueued(name: str, options: Mapping[str, object], site: Site) -> LocalManager:
+    return LocalManager(None, site)
+
+
+QUEUED_PYTHON = ManagerKind(
+    build=_build_queued,
+    doc="Runs so many jobs at a time on this machine, in the order in which they came.",
+    options=(
+        ManagerOption(
+            name="num_concurrent_jobs",
+            default="1",
+            doc="How many jobs run at a time; `*` for one for each core, 0 to queue jobs and start none.",
+            parse=_slots,
+            aliases=("max_concurrent_jobs",),
+        ),
+    ),
+)
+UNQUEUED = ManagerKind(build=_build_unqueued, doc="Starts every job on this machine at once.")
