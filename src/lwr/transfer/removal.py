@@ -48,8 +48,8 @@ def remove_tree(path: str) -> None:
     called again. Directories that forbid it are made writable first.
 
     Raises:
-        ServerError: something had to stay (a file system mounted in it, a file that cannot be removed); all else
-            is gone.
+        ServerError: something had to stay, whole (a file system mounted in it, an entry that the system protects);
+            all else is gone.
         Unavailable: somebody kept filling or moving it.
     """
     if not HAS_DIR_FD:
@@ -118,6 +118,7 @@ class _Removal:
         """Remove what is empty or no directory; go down into any other."""
         try:
             # First of all: the system answers EBUSY where something is mounted, also from the same file system.
+            # Where it does not let us ask, nothing is entered.
             os.rmdir(name, dir_fd=self.here)
         except OSError as error:
             if error.errno == errno.ENOTDIR:
