@@ -14,7 +14,7 @@ from http import HTTPStatus
 
 import structlog
 from aiohttp import web
-from aiohttp.http_exceptions import LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
 from lwr.errors import LwrError
 from lwr.server.guard import Guard
@@ -33,6 +33,13 @@ _LONG_QUERY = 64 * 1024
 _LINGER_S = 10.0
 #: A connection without a request is closed after this.
 _IDLE_S = 120.0
+
+_FAILED = Refused(
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    "internal-error",
+    "The server failed at this request.",
+    "The server's log says more, under the id of this request.",
+)
 
 # This edge writes its own lines; aiohttp skips its own for a logger that is off.
 _NO_ACCESS_LOG = logging.getLogger("lwr.no-access-log")
@@ -71,17 +78,12 @@ class Edge:
             refused = Refused(HTTPStatus.REQUEST_TIMEOUT, "timeout", "The request's body stopped coming.")
         except Exception:
             log.exception("request failed", request=request_id, method=request.method, path=_path(request))
-            refused = Refused(
-                HTTPStatus.INTERNAL_SERVER_ERROR,
-                "internal-error",
-                "The server failed at this request.",
-                f"The server's log says more, under {request_id}.",
-            )
+            refused = _FAILED
         if refused is not None:
             answer = refused.problem(request_id)
-            if call is not None and call.route.file and not call.careful:
+            if call and call.route.file and not call.careful:
                 # Announce more than is sent, then close: the one failure that every stock client notices.
-                answer.content_length = len(str(answer.text)) + 1
+                answer.headers["Content-Length"] = str(len(str(answer.text)) + 1)
                 answer.force_close()
         self._log(request, request_id, answer.status, refused, time.perf_counter() - started)
         return answer
@@ -162,8 +164,11 @@ class _Connection(web.RequestHandler):
                 f"The request line or a header is longer than the server takes ({MAX_LINE_BYTES} and "
                 f"{MAX_FIELD_BYTES} bytes).",
             )
-        else:
+        elif isinstance(exc, HttpProcessingError):
             refused = Refused(HTTPStatus.BAD_REQUEST, "bad-request", "These bytes are no HTTP request.")
+        else:
+            refused = _FAILED
+            log.error("connection failed", exc_info=exc)
         log.warning("request refused", peer=request.remote, code=refused.code, detail=refused.detail)
         answer = refused.problem("")
         answer.force_close()

@@ -1,0 +1,158 @@
+"""The composition root: a configuration becomes a running server. The only place that names all concrete classes.
+
+Order of start: store, managers and engine (which takes up the jobs of the last server), then the socket, so that
+nobody is answered by half a server. Order of stop: the socket, requests in flight, engine, store. Jobs go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import ssl
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+import structlog
+from aiohttp import web
+
+from lwr import __version__
+from lwr.config import Config
+from lwr.errors import ConfigError
+from lwr.server.engine import Engine, ManagerEntry
+from lwr.server.guard import Guard
+from lwr.server.housekeeping import Housekeeper, Retention
+from lwr.server.http import classic, rest
+from lwr.server.http.downloads import Downloads
+from lwr.server.http.edge import Edge
+from lwr.server.http.pages import Pages
+from lwr.server.http.pool import Pool
+from lwr.server.http.routing import Router
+from lwr.server.http.uploads import Uploads
+from lwr.server.staging import Stagers
+from lwr.server.store import Store
+from lwr.server.tls import ssl_context
+
+log = structlog.get_logger("lwr")
+
+_BACKLOG_CONNECTIONS = 1024
+
+
+def build(config: Config) -> Service:
+    """Make everything, start nothing.
+
+    Raises:
+        ConfigError: an option that cannot work on this machine.
+        StoreError: the database is another server's, newer than this LWR, or damaged.
+    """
+    tls = ssl_context(config.ssl_pem, config.directory) if config.ssl_pem else None
+    managers = {
+        name: ManagerEntry(each.build(), each.staging_directory, each.system_properties, each.debug)
+        for name, each in config.managers.items()
+    }
+    store = Store(Path(config.persistence_directory))
+    housekeeper = Housekeeper(store, Retention(config.failed_job_retention_s, config.record_retention_s))
+    engine = Engine(store, managers, Stagers(store, config.staging_threads_count), housekeeper)
+    return Service(config, store, engine, tls)
+
+
+class Service:
+    """One server. `start`, then `listen` until `ask_to_stop`, then `stop`."""
+
+    def __init__(self, config: Config, store: Store, engine: Engine, tls: ssl.SSLContext | None) -> None:
+        self._config = config
+        self._store = store
+        self._engine = engine
+        self._tls = tls
+        self._pool = Pool()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._told_to_stop = asyncio.Event()
+
+    def start(self) -> None:
+        """Start the engine. Nobody is answered yet."""
+        self._engine.start()
+
+    async def listen(self, on_ready: Callable[[str], None]) -> None:
+        """Answer requests until told to stop; then finish what is in flight, within `shutdown_grace_s`.
+
+        `on_ready` is called once with the server's URL, when it can be asked.
+
+        Raises:
+            ConfigError: the address cannot be listened on.
+        """
+        self._loop = asyncio.get_running_loop()
+        runner = web.ServerRunner(self._edge().server(), shutdown_timeout=self._config.shutdown_grace_s)
+        await runner.setup()
+        try:
+            url = await self._bind(runner)
+            log.info("server ready", url=url, version=__version__)
+            on_ready(url)
+            await self._told_to_stop.wait()
+            log.info("server stopping", grace_s=self._config.shutdown_grace_s)
+        finally:
+            await runner.cleanup()
+
+    def ask_to_stop(self) -> None:
+        """Make `listen` return soon. From any thread or signal handler, at any time, as often as you like."""
+        loop = self._loop
+        if loop is None or loop.is_closed():
+            self._told_to_stop.set()
+        else:
+            loop.call_soon_threadsafe(self._told_to_stop.set)
+
+    def stop(self) -> None:
+        """Stop the engine and let go of all threads and files. May be called twice, or unstarted."""
+        self._engine.stop()
+        self._pool.stop()
+        self._store.close()
+
+    def _edge(self) -> Edge:
+        engine, pool = self._engine, self._pool
+        jobs, downloads = rest.Jobs(engine, pool), Downloads(engine, pool)
+        uploads = Uploads(engine, pool, self._config.maximum_upload_bytes)
+        router = Router(
+            [
+                *Pages(engine, pool).routes(),
+                *rest.routes(jobs, uploads, downloads),
+                *classic.routes(jobs, uploads, downloads, pool),
+            ]
+        )
+        return Edge(router, Guard(self._config.private_key, query_secret=self._config.query_secret), pool)
+
+    async def _bind(self, runner: web.ServerRunner) -> str:
+        host, port = self._config.host, self._config.port
+        try:
+            await web.TCPSite(
+                runner, host.strip("[]"), port, ssl_context=self._tls, backlog=_BACKLOG_CONNECTIONS
+            ).start()
+        except OSError as error:
+            raise ConfigError(
+                f"Port {port} of {host} cannot be listened on: {error.strerror or error}.",
+                "Another server may run there; set `port` or `host` in [server:main].",
+            ) from error
+        bound = runner.addresses[0][1]
+        shown = f"[{host.strip('[]')}]" if ":" in host else host
+        return f"{'https' if self._tls else 'http'}://{shown}:{bound}/"
+
+
+def serve(config: Config, on_ready: Callable[[str], None]) -> int:
+    """Serve until SIGTERM or SIGINT. Called in the main thread; returns the exit code.
+
+    Raises:
+        ConfigError, StoreError: the server cannot start; nothing is left running.
+    """
+    service = build(config)
+
+    def told(signum: int, frame: FrameType | None) -> None:
+        service.ask_to_stop()
+
+    previous = {each: signal.signal(each, told) for each in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        service.start()
+        asyncio.run(service.listen(on_ready))
+    finally:
+        service.stop()
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+    log.info("server stopped; its jobs go on")
+    return 0
