@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lwr.config.__main__ import GENERATED
+from lwr.config.samples import SAMPLES, reference_markdown
 from lwr.core.job import TERMINAL, TRANSITIONS, JobState
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -95,7 +95,8 @@ def _ways_down(chain: list[JobState], lanes: list[JobState]) -> Iterator[str]:
 
 
 def pages() -> dict[Path, str]:
-    return {ROOT / name: text() for name, text in {**GENERATED, "docs/states.svg": states_svg}.items()}
+    made = {**SAMPLES, "docs/configuration.md": reference_markdown, "docs/states.svg": states_svg}
+    return {ROOT / name: text() for name, text in made.items()}
 
 
 def main(arguments: list[str]) -> int:

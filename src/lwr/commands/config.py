@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from lwr.commands.surroundings import find_ini, surroundings
 from lwr.config import Config, Setting, load
@@ -22,27 +19,31 @@ def run(args: argparse.Namespace) -> int:
     """Check or show. Raises ConfigError for a configuration with which no server would start."""
     ini = find_ini(args.ini)
     config = load(ini, surroundings(ini, os.environ))
-    # What only a manager itself can judge, such as a program that is not installed.
+    _check(config)
+    if args.json:
+        lines = [json.dumps(_document(config, args.what, ini), indent=2)]
+    else:
+        lines = [f"! {notice}" for notice in config.notices]
+        lines += _table(config) if args.what == "show" else [_verdict(config, ini)]
+    sys.stdout.write("\n".join(lines) + "\n")
+    return 0
+
+
+def _check(config: Config) -> None:
+    """What only those can judge who use the values, such as a program or a certificate that is not there."""
     for manager in config.managers.values():
         manager.build()
-    console = Console(soft_wrap=True)
-    if args.json:
-        console.print_json(json.dumps(_document(config, args.what, ini)))
-    elif args.what == "show":
-        console.print(_table(config))
-    if not args.json:
-        for notice in config.notices:
-            console.print(f"[yellow]![/] {escape(notice)}")
-        if args.what == "check":
-            console.print(f"[green]✓[/] {escape(_verdict(config, ini))}")
-    return 0
+    if config.ssl_pem not in ("", "*"):  # `*` would make a file
+        from lwr.server.tls import ssl_context
+
+        ssl_context(config.ssl_pem, config.directory)
 
 
 def _verdict(config: Config, ini: Path | None) -> str:
     scheme = "https" if config.ssl_pem else "http"
     managers = ", ".join(f"{manager.name} ({manager.type})" for manager in config.managers.values())
     source = str(ini) if ini else "The defaults (there is no server.ini here)"
-    return f"{source}: good. {scheme}://{config.host}:{config.port}/, managers: {managers}."
+    return f"✓ {source}: good. {scheme}://{config.host}:{config.port}/, managers: {managers}."
 
 
 def _document(config: Config, what: str, ini: Path | None) -> dict[str, Any]:
@@ -55,29 +56,26 @@ def _document(config: Config, what: str, ini: Path | None) -> dict[str, Any]:
     return document
 
 
-def _table(config: Config) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("option")
-    table.add_column("value", overflow="fold")
-    table.add_column("from")
+def _table(config: Config) -> Iterable[str]:
+    """`name = value  (origin)` in columns, section by section."""
+    name_width = max(len(line.name) for line in config.settings)
+    value_width = min(40, max(len(line.shown) for line in config.settings))
     section = ""
     for line in _ordered(config.settings):
         if line.section != section:
             section = line.section
-            table.add_row(f"[bold]{escape(f'[{section}]')}[/]", "", "")
-        origin = "[dim]default[/]" if line.origin == "default" else f"[cyan]{escape(line.origin)}[/]"
-        table.add_row(f"  {escape(line.name)}", escape(line.shown) or "[dim]-[/]", origin)
-    return table
+            yield f"[{section}]"
+        yield f"{line.name:<{name_width}} = {line.shown:<{value_width}}  ({line.origin})"
 
 
 def _ordered(settings: Sequence[Setting]) -> list[Setting]:
-    """Section by section, and as the samples have the options; what a section has of its own comes last."""
-    names = [option.name for option in (*o.SERVER_OPTIONS, *o.MANAGER_OPTIONS)]
+    """As the samples have them; what only one kind of manager takes comes last in its section."""
     sections = list(dict.fromkeys([o.SERVER, o.APP, *(line.section for line in settings)]))
-    return sorted(
-        settings,
-        key=lambda line: (
-            sections.index(line.section),
-            names.index(line.name) if line.name in names else len(names),
-        ),
-    )
+    server = [option.name for option in o.SERVER_OPTIONS]
+    manager = [option.name for option in o.MANAGER_OPTIONS]
+
+    def place(line: Setting) -> tuple[int, int]:
+        names = server if line.section in (o.SERVER, o.APP) else manager
+        return sections.index(line.section), names.index(line.name) if line.name in names else len(names)
+
+    return sorted(settings, key=place)

@@ -6,6 +6,15 @@ reference page are made. Must not make or open anything that it describes.
 
 from lwr.config.load import ENVIRONMENT_PREFIX, load
 from lwr.config.model import Config, ManagerConfig, Setting, is_loopback
-from lwr.config.samples import reference_markdown
+from lwr.config.samples import GENERATED, reference_markdown
 
-__all__ = ["ENVIRONMENT_PREFIX", "Config", "ManagerConfig", "Setting", "is_loopback", "load", "reference_markdown"]
+__all__ = [
+    "ENVIRONMENT_PREFIX",
+    "GENERATED",
+    "Config",
+    "ManagerConfig",
+    "Setting",
+    "is_loopback",
+    "load",
+    "reference_markdown",
+]

@@ -129,7 +129,7 @@ PRIVATE_KEY = Option(
     "private_key", APP, str, "",
     "The secret that clients must send. Who knows it may run commands as the user of this server: make it long and "
     "random, use https, and let nobody else read this file (`chmod 600`).",
-    secret=True, aliases=("private_token",), example="paste-a-long-random-text-here",
+    secret=True, aliases=("private_token",),
 )  # fmt: skip
 QUERY_SECRET = Option(
     "query_secret", APP, boolean, "true",
@@ -203,21 +203,24 @@ GALAXY_HOME = Option(
     example="/srv/galaxy",
 )  # fmt: skip
 GALAXY_CONFIG_FILE = Option(
-    "galaxy_config_file", MANAGER, str, "", "Told to clients that let this machine set metadata.",
+    "galaxy_config_file", MANAGER, str, "",
+    "Galaxy's configuration file here, told to clients whose jobs set metadata on this machine.",
 )  # fmt: skip
 GALAXY_DATASET_FILES_PATH = Option(
-    "galaxy_dataset_files_path", MANAGER, str, "", "Told to clients that let this machine set metadata.",
+    "galaxy_dataset_files_path", MANAGER, str, "",
+    "Galaxy's directory of datasets here, told to clients whose jobs set metadata on this machine.",
 )  # fmt: skip
 GALAXY_DATATYPES_CONFIG_FILE = Option(
-    "galaxy_datatypes_config_file", MANAGER, str, "", "Told to clients that let this machine set metadata.",
+    "galaxy_datatypes_config_file", MANAGER, str, "",
+    "Galaxy's file of datatypes here, told to clients whose jobs set metadata on this machine.",
 )  # fmt: skip
 GALAXY_VIRTUAL_ENV = Option(
     "galaxy_virtual_env", MANAGER, str, "", "Told to clients: the virtualenv of the Galaxy of `galaxy_home`.",
 )  # fmt: skip
 ENV = Option(
     "env_*", MANAGER, str, "",
-    "An environment variable for all jobs of this manager, in the case that is written here; it wins over what the "
-    "client sends.",
+    "An environment variable for all jobs of this manager, upper and lower case as written here; it wins over "
+    "what the client sends.",
     example="env_TMPDIR = /scratch",
 )  # fmt: skip
 MIN_POLLING_INTERVAL = Option(

@@ -1,6 +1,6 @@
 """The sample files and the reference page, made from the table of options.
 
-`python -m lwr.config DIRECTORY` writes them into a checkout. Knows texts only.
+`make generate` writes them. Knows texts only.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def reference_markdown() -> str:
     """The reference page of all options, as Markdown."""
     parts = [
         "# Configuration",
-        "<!-- Made by `python -m lwr.config .` from src/lwr/config/options.py; do not edit. -->",
+        "<!-- Made from src/lwr/config/options.py by `make generate`; do not edit. -->",
         "A server reads `server.ini`, an ini file. " + _SERVER_HEAD.split("\n\n")[1],
     ]
     for section in (o.SERVER, o.APP):
@@ -92,6 +92,15 @@ def reference_markdown() -> str:
     parts += ["## local_env.sh", _LOCAL_ENV_HEAD, "\n".join(f"- `{line}`: {why}" for line, why in _LOCAL_ENV)]
     parts += ["## Names of older files", _unserved_text()]
     return "\n\n".join(parts) + "\n"
+
+
+#: Path in the checkout -> its text.
+GENERATED = {
+    "server.ini.sample": server_sample,
+    "job_managers.ini.sample": managers_sample,
+    "local_env.sh.sample": local_env_sample,
+    "docs/configuration.md": reference_markdown,
+}
 
 
 def _kinds() -> Iterable[tuple[str, ManagerKind]]:
