@@ -6,11 +6,11 @@ reference page are made. Must not make or open anything that it describes.
 
 from lwr.config.load import ENVIRONMENT_PREFIX, load
 from lwr.config.model import Config, ManagerConfig, Setting, is_loopback
-from lwr.config.samples import GENERATED, reference_markdown
+from lwr.config.samples import SAMPLES, reference_markdown
 
 __all__ = [
     "ENVIRONMENT_PREFIX",
-    "GENERATED",
+    "SAMPLES",
     "Config",
     "ManagerConfig",
     "Setting",

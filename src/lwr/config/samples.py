@@ -94,12 +94,11 @@ def reference_markdown() -> str:
     return "\n\n".join(parts) + "\n"
 
 
-#: Path in the checkout -> its text.
-GENERATED = {
+#: Name of each sample file -> its text.
+SAMPLES = {
     "server.ini.sample": server_sample,
     "job_managers.ini.sample": managers_sample,
     "local_env.sh.sample": local_env_sample,
-    "docs/configuration.md": reference_markdown,
 }
 
 
