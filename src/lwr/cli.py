@@ -29,7 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LwrError as error:
         if args.debug:
             raise
-        return _tell(error, as_json=args.json)
+        _tell(error, as_json=args.json)
+        return int(args.exit_error)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
@@ -64,7 +65,7 @@ def _run(args: argparse.Namespace) -> int:
     return code
 
 
-def _tell(error: Exception, *, as_json: bool) -> int:
+def _tell(error: Exception, *, as_json: bool) -> None:
     from lwr.errors import LwrError
 
     assert isinstance(error, LwrError)
@@ -76,7 +77,6 @@ def _tell(error: Exception, *, as_json: bool) -> int:
     else:
         hint = f"     {error.hint}\n" if error.hint else ""
         sys.stderr.write(f"lwr: {error.message}\n{hint}")
-    return EXIT_ERROR
 
 
 def _add_command(sub: _Sub[argparse.ArgumentParser], name: str, summary: str, text: str) -> argparse.ArgumentParser:
@@ -89,6 +89,7 @@ def _add_command(sub: _Sub[argparse.ArgumentParser], name: str, summary: str, te
         allow_abbrev=False,
     )
     command.add_argument("--json", action="store_true", help="answer in JSON, for programs")
+    command.set_defaults(exit_error=EXIT_ERROR)
     return command
 
 
@@ -135,45 +136,83 @@ def _add_config(sub: _Sub[argparse.ArgumentParser]) -> None:
 
 def _add_server(command: argparse.ArgumentParser) -> None:
     """How a client finds its server."""
-    command.add_argument(
-        "--url", metavar="URL", help="the server (default: the variable LWR_URL, or http://localhost:8913/)"
-    )
-    command.add_argument(
-        "--token-file",
-        metavar="FILE",
-        help="file that holds the server's secret (default: the variable LWR_TOKEN_FILE)",
-    )
+    group = command.add_argument_group("the server")
+    group.add_argument("--url", metavar="URL", help="where it is (default: $LWR_URL, else http://localhost:8913/)")
+    group.add_argument("--token-file", metavar="FILE", help="holds its secret, one line (default: $LWR_TOKEN_FILE)")
 
 
 def _add_run(sub: _Sub[argparse.ArgumentParser]) -> None:
     command = _add_command(
         sub,
         "run",
-        "run a command on a server",
-        "Run a command on a server: files go there, the command runs, its outputs come back.\n"
-        "Exits with the command's code.\n\n"
-        "example:\n"
-        "  lwr run --input reads.fastq --output counts.txt -- sh -c 'wc -l reads.fastq > counts.txt'",
+        "run a command on a server and bring its results back",
+        "Run a command on a server: files go there, the command runs, its outputs come back.\n\n"
+        "Write the command as you would here. Paths of sent files and names of outputs that stand in it become\n"
+        "their paths on the server. One word (in quotes) is shell text; several words arrive exactly as they are.\n\n"
+        "examples:\n"
+        "  lwr run --input reads.fa --output n.txt -- 'grep -c \">\" reads.fa > n.txt'\n"
+        "  lwr run --tool gc.py --input genome.fa --extra genome.fa.fai --output gc.tsv \\\n"
+        "          -- python gc.py --in=genome.fa --out=gc.tsv\n\n"
+        "The exit code is the command's (128 + N when signal N ended it); 125 when LWR could not do its part, 130\n"
+        "after Ctrl-C, which ends the job on the server too and cleans up there.",
     )
+    command.usage = "lwr run [option ...] -- COMMAND [WORD ...]"
+    command.set_defaults(exit_error=125)
+    files = command.add_argument_group("files (each option as often as needed)")
+    for name, metavar, text in (
+        ("input", "FILE", "send a file, or a directory with all in it"),
+        ("extra", "FILE", "send a file or directory that must lie beside its input there, such as an index"),
+        ("tool", "FILE", "send a script or what it needs beside it"),
+        ("config", "FILE", "send a configuration file, as it is"),
+        ("output", "NAME", "bring back a file that the command writes under this name, and its NAME_files/"),
+        ("workdir-output", "NAME", "bring back a file left in the working directory; * and ? match several"),
+    ):
+        files.add_argument(f"--{name}", action="append", default=[], metavar=metavar, help=text)
+    files.add_argument("--output-dir", default=".", metavar="DIR", help="where results go (default: here)")
+    job = command.add_argument_group("the job")
+    job.add_argument("--manager", metavar="NAME", help="one of the server's managers (default: _default_)")
+    job.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable; may be repeated")
+    job.add_argument("--id", default="", metavar="ID", help="the job's id (default: a random one)")
+    job.add_argument("--keep", action="store_true", help="leave the job and its files on the server")
+    job.add_argument("--quiet", action="store_true", help="show the command's own output only")
     _add_server(command)
-    command.add_argument("--input", action="append", default=[], metavar="FILE", help="file to send")
-    command.add_argument("--output", action="append", default=[], metavar="NAME", help="file to bring back")
     command.add_argument("argv", nargs="+", metavar="COMMAND", help="what to run, behind --")
 
 
 def _add_jobs(sub: _Sub[argparse.ArgumentParser]) -> None:
-    command = _add_command(
-        sub,
-        "jobs",
-        "list, show, cancel or clean jobs of a server",
+    text = (
         "Look at the jobs of a server, end them, or remove what is left of them.\n\n"
         "examples:\n"
         "  lwr jobs list --state running\n"
-        "  lwr jobs show 1234",
+        "  lwr jobs show run-4f0c9a1b2d3e\n"
+        "  lwr jobs cancel run-4f0c9a1b2d3e"
     )
-    _add_server(command)
-    command.add_argument("what", choices=("list", "show", "cancel", "clean"))
-    command.add_argument("id", nargs="?", metavar="ID", help="the job, for all but list")
+    # Its own parsers take the options, so that these may stand behind `list` or `show`.
+    command = sub.add_parser(
+        "jobs",
+        help="list, show, cancel or clean jobs of a server",
+        description=text,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    what = command.add_subparsers(dest="what", metavar="WHAT", required=True)
+    newest = _add_command(what, "list", "the newest jobs", "List jobs, the newest first.")
+    newest.add_argument(
+        "--state", default="", metavar="STATE", help="only those in this state (running, complete, ...)"
+    )
+    newest.add_argument("--limit", type=int, default=20, metavar="N", help="at most so many (default: 20)")
+    others = (
+        _add_command(what, "show", "all about a job", "Show a job: its state, its times, what happened to it and why."),
+        _add_command(what, "cancel", "end jobs", "End jobs: all their processes. What is over stays as it is."),
+        _add_command(
+            what, "clean", "remove jobs", "Remove jobs and their files; those that still run are ended first."
+        ),
+    )
+    for leaf in (newest, *others):
+        leaf.add_argument("--manager", metavar="NAME", help="the manager that has the job (default: _default_)")
+        _add_server(leaf)
+    for leaf in others:
+        leaf.add_argument("ids", nargs="+", metavar="ID", help="the jobs")
 
 
 def _add_check(sub: _Sub[argparse.ArgumentParser]) -> None:
@@ -181,11 +220,19 @@ def _add_check(sub: _Sub[argparse.ArgumentParser]) -> None:
         sub,
         "check",
         "test a server with a real job",
-        "Send a real job through every kind of file, and say what works.\n\n"
-        "example:\n"
-        "  lwr check --url https://cluster.example.org:8913/ --token-file token",
+        "Send a real job through every kind of file, and say what works. Exits with 0 if all does, else 1.\n\n"
+        "examples:\n"
+        "  lwr check\n"
+        "  lwr check --url https://cluster.example.org:8913/managers/long --token-file token",
     )
+    command.set_defaults(exit_error=1)
     _add_server(command)
+    command.add_argument(
+        "--private-token", metavar="T", help="the secret itself; others can read it in the process list"
+    )
+    command.add_argument("--test-errors", action="store_true", help="also make requests that the server must refuse")
+    command.add_argument("--quiet", action="store_true", help="print the verdict only")
+    command.add_argument("--keep", action="store_true", help="leave the job on the server")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ Synchronous. Knows the server only by its REST dialect; must not import `lwr.ser
 from lwr.client.http import Receipt
 from lwr.client.job import (
     Event,
+    GivingUp,
     Moved,
     Moving,
     Outcome,
@@ -26,6 +27,7 @@ from lwr.transfer.retry import Patience
 
 __all__ = [
     "Event",
+    "GivingUp",
     "JobRequest",
     "LocalFile",
     "Moved",

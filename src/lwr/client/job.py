@@ -22,6 +22,8 @@ from lwr.core.staging import Mover
 from lwr.errors import BadRequest, LwrError, PeerUnreachable
 from lwr.transfer.retry import growing
 
+#: Names in the job's metadata directory that the command's own streams go by, as Galaxy has them.
+STREAMS = ("tool_stdout", "tool_stderr")
 FIRST_POLL_S = 0.05
 MOST_POLL_S = 1.0
 _CANCEL_WAIT_S = 15.0
@@ -79,7 +81,14 @@ class Retrying:
     pause_s: float
 
 
-Event = SetUp | Moving | Moved | Submitted | StateChanged | Retrying
+@dataclass(frozen=True, slots=True)
+class GivingUp:
+    """Something interrupted the job; it is being ended on the server."""
+
+    job_id: str
+
+
+Event = GivingUp | SetUp | Moving | Moved | Submitted | StateChanged | Retrying
 OnEvent = Callable[[Event], None]
 
 
@@ -147,7 +156,7 @@ class RemoteJob:
         """Have it run. Its streams go to files of their own where the server keeps such, so that none is cut."""
         text = command_line(self._request.command, self._plan.words, self._places)
         if "metadata" in self._places.directories and self._places.separator == "/":
-            text = f"{{ {text}\n}} > ../metadata/tool_stdout 2> ../metadata/tool_stderr"
+            text = f"{{ {text}\n}} > ../metadata/{STREAMS[0]} 2> ../metadata/{STREAMS[1]}"
         env = [{"name": name, "value": value} for name, value in self._request.env]
         self._server.submit(self.job_id, text, env=env, params=self._request.params)
         self._on_event(Submitted(text))
@@ -181,6 +190,9 @@ class RemoteJob:
             tell = self._teller(fetch.name, False, None)
             receipt = self._server.download(self.job_id, fetch.kind, fetch.name, fetch.target, tell)
             self._on_event(Moved(fetch.name, fetch.kind, False, str(fetch.target), receipt))
+        for stream in STREAMS:
+            if self._request.streams_dir is not None and stream in status.metadata:
+                self._server.download(self.job_id, "output_metadata", stream, self._request.streams_dir / stream)
         targets = tuple(fetch.target for fetch in found.fetches)
         return Outcome(self.job_id, status, targets, found.missing, found.refused)
 
@@ -220,6 +232,7 @@ def run_job(
     except BaseException:
         with contextlib.suppress(LwrError), server.in_a_hurry(_TIDY_UP_S):
             if not over:
+                on_event(GivingUp(job.job_id))
                 job.cancel()
             if not keep:
                 job.clean()

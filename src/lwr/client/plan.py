@@ -58,6 +58,8 @@ class JobRequest:
         workdir_outputs: names (or patterns with `*`, `?`) that the command leaves in its working directory.
         metadata_outputs: names that it leaves in the job's metadata directory.
         env: names and values of its environment.
+        streams_dir: where the command's whole output goes, as `tool_stdout` and `tool_stderr`; None: nowhere. The
+            status has it too, but may have it shortened.
         params: for the server's manager (`native_specification`, ...).
     """
 
@@ -67,6 +69,7 @@ class JobRequest:
     workdir_outputs: tuple[str, ...] = ()
     metadata_outputs: tuple[str, ...] = ()
     output_dir: Path = Path()
+    streams_dir: Path | None = None
     env: tuple[tuple[str, str], ...] = ()
     params: Mapping[str, str] = field(default_factory=dict)
     tool_id: str = ""

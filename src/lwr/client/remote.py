@@ -57,7 +57,8 @@ class RemoteStatus:
     """How a job stands, in the peers' words; the rest is filled when it is `finished`.
 
     `state` is one of preprocessing, queued, running, postprocessing, complete, failed, cancelled, lost. Listings are
-    relative, with `separator`. The streams may be shortened in their middle by the server.
+    relative, with `separator`. The streams may be shortened in their middle by the server;
+    `job_stderr` is what the shell around the command said, where the server tells them apart.
     """
 
     job_id: str
@@ -66,6 +67,7 @@ class RemoteStatus:
     exit_code: int | None = None
     stdout: str = ""
     stderr: str = ""
+    job_stderr: str = ""
     outputs: tuple[str, ...] = ()
     working: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
@@ -198,6 +200,7 @@ class RemoteServer:
             exit_code=code if isinstance(code, int) else None,
             stdout=str(reply.get("stdout") or ""),
             stderr=str(reply.get("stderr") or ""),
+            job_stderr=str(reply.get("job_stderr") or ""),
             outputs=_names(reply.get("outputs_directory_contents")),
             working=_names(reply.get("working_directory_contents")),
             metadata=_names(reply.get("metadata_directory_contents")),
@@ -224,10 +227,9 @@ class RemoteServer:
         path = f"jobs/{_part(job_id)}"
         self._patiently(lambda: self._http.ask("DELETE", path, {"job_id": job_id}, f"clean job {job_id}"))
 
-    def jobs(self, *, state: str = "", manager: str = "", limit: int = 20) -> list[dict[str, Any]]:
+    def jobs(self, *, state: str = "", limit: int = 20) -> list[dict[str, Any]]:
         """The newest jobs, newest first, as the server describes them. LWR's own servers only."""
-        query = {"limit": str(limit)}
-        query |= {key: value for key, value in (("state", state), ("manager", manager)) if value}
+        query = {"limit": str(limit)} | ({"state": state} if state else {})
         reply = self._patiently(lambda: self._http.ask_json("GET", "jobs", query, "list the jobs"))
         found = reply.get("jobs") if isinstance(reply, dict) else None
         if not isinstance(found, list):

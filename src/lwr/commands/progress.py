@@ -120,8 +120,9 @@ class Bars:
         if self._moving:
             return self._progress.get_renderable()
         if self._state:
-            waited = duration(max(1.0, time.monotonic() - self._since))
-            self._spinner.update(text=f"[dim]{escape(plain(self._state))} for {waited}[/]")
+            waited = int(time.monotonic() - self._since)
+            clock = f" for {duration(waited)}" if waited else ""
+            self._spinner.update(text=f"[dim]{escape(plain(self._state))}{clock}[/]")
         return self._spinner
 
 

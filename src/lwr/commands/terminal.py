@@ -60,20 +60,16 @@ def size(count_bytes: int) -> str:
     """A size for people: `17 bytes`, `1.2 MB`."""
     if count_bytes < 1000:
         return f"{count_bytes} bytes"
-    amount, unit = float(count_bytes), "bytes"
-    for unit in ("kB", "MB", "GB", "TB"):
-        amount /= 1000
-        if amount < 999.95:
-            break
-    return f"{amount:.1f} {unit}"
+    power = min(4, (len(str(count_bytes)) - 1) // 3)
+    return f"{count_bytes / 1000**power:.1f} {('kB', 'MB', 'GB', 'TB')[power - 1]}"
 
 
 def duration(seconds: float) -> str:
     """A duration for people: `4 ms`, `3.2 s`, `2 min 5 s`, `3 h 20 min`."""
-    if seconds < 1:
+    if 0 < seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
-        return f"{seconds:.1f} s"
+        return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
     minutes, rest = divmod(int(seconds), 60)
     if minutes < 60:
         return f"{minutes} min {rest} s"
