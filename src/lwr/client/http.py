@@ -33,8 +33,8 @@ OnBytes = Callable[[int], None]
 _TRANSIENT_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
 _MOST_OF_AN_ERROR_BYTES = 64 * 1024
 
+_HINT_401 = "Give the server's private_key: `--token-file FILE`, or the file's path in LWR_TOKEN_FILE."
 _HINTS = {
-    401: "Give the server's private_key: `--token-file FILE`, or its path in LWR_TOKEN_FILE.",
     404: "Check the address, and the manager's name in it.",
     413: "Ask the server's admin for a higher limit.",
     507: "The server's disk is full; ask its admin.",
@@ -245,7 +245,8 @@ class Conversation:
             said = "it redirects to another address"
         return PeerRefused(
             f"Could not {what}: the server answered {status}: {said}",
-            str(problem.get("hint") or _HINTS.get(status, "")),
+            # The server explains its header; whoever reads this has an option for it.
+            _HINT_401 if status == 401 else str(problem.get("hint") or _HINTS.get(status, "")),
             status=status,
             peer_code=str(problem.get("code") or ""),
             transient=status in _TRANSIENT_STATUSES,

@@ -222,16 +222,17 @@ def run_job(
         LwrError: LWR could not do its part. A tool that fails is no error: see `Outcome.status`.
     """
     job = RemoteJob(server, request, job_id=job_id, on_event=on_event)
-    over = False
+    goes_on = False
     try:
         job.stage_in()
+        goes_on = True
         job.submit()
         status = job.wait()
-        over = True
+        goes_on = False
         outcome = job.collect(status)
     except BaseException:
         with contextlib.suppress(LwrError), server.in_a_hurry(_TIDY_UP_S):
-            if not over:
+            if goes_on:
                 on_event(GivingUp(job.job_id))
                 job.cancel()
             if not keep:

@@ -17,10 +17,13 @@ from rich.table import Table
 from lwr.client import RemoteServer
 from lwr.commands.terminal import COLOURS, connect, duration, moment, plain
 
+#: What is cut on a terminal's edge is whole in a pipe.
+_PIPE_COLUMNS = 200
+
 
 def run(args: argparse.Namespace) -> int:
     """Do what `args.what` says. Raises LwrError when the server cannot be asked, or knows no such job (show)."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
     with connect(args.url, args.token_file, manager=args.manager) as server:
         if args.what == "list":
             found = server.jobs(state=args.state, limit=args.limit)
@@ -58,7 +61,9 @@ def _end(server: RemoteServer, what: str, job_id: str) -> dict[str, str]:
 def _list(jobs: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     for title in ("job", "state", "code", "tool", "manager", "set up", "ran for"):
-        table.add_column(title, justify="right" if title in ("code", "ran for") else "left", no_wrap=title != "job")
+        table.add_column(
+            title, justify="right" if title in ("code", "ran for") else "left", no_wrap=True, overflow="fold"
+        )
     now = time.time()
     for job in jobs:
         table.add_row(

@@ -38,6 +38,7 @@ class Lines:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._moved = 0
+        self._trouble = ""
         self._began = time.monotonic()
 
     def __enter__(self) -> Lines:
@@ -68,8 +69,9 @@ class Lines:
                 colour = COLOURS.get(state, "default")
                 after = duration(time.monotonic() - self._began)
                 return f"[{colour}]●[/] {escape(plain(state))} [dim]after {after}[/]"
-            case Retrying(error, pause_s):
-                return f"[yellow]![/] {escape(plain(error.message))} [dim]Trying again in {duration(pause_s)}.[/]"
+            case Retrying(error, _):
+                again, self._trouble = error.message == self._trouble, error.message
+                return "" if again else f"[yellow]![/] {escape(plain(error.message))} [dim]Trying again ...[/]"
             case GivingUp():
                 return "[yellow]![/] ending the job on the server ..."
             case Submitted() | Moving():

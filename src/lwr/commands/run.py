@@ -118,7 +118,17 @@ def _verdict(console: Console, outcome: Outcome, took_s: float) -> None:
         count = len(outcome.collected)
         console.print(f"[green]✓[/] exit code 0, {count} {'file' if count == 1 else 'files'} fetched {took}")
     else:
-        console.print(f"[red]✗[/] exit code {status.exit_code} {took}")
+        console.print(f"[red]✗[/] {_ending(status.exit_code)} {took}")
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "no exit code"
+    if code >= 0:
+        return f"exit code {code}"
+    with contextlib.suppress(ValueError):
+        return f"ended by signal {-code} ({signal.Signals(-code).name})"
+    return f"ended by signal {-code}"
 
 
 def _document(outcome: Outcome, moved: list[Moved], streams: Path) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def size(count_bytes: int) -> str:
 
 def duration(seconds: float) -> str:
     """A duration for people: `4 ms`, `3.2 s`, `2 min 5 s`, `3 h 20 min`."""
-    if 0 < seconds < 1:
+    if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 60:
         return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
