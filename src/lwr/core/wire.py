@@ -78,6 +78,7 @@ class DynamicFileSource(_Wire):
     type: str
 
 
+_MAX_NESTING = 100
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -91,6 +92,9 @@ class EnvEntry(_Wire):
     raw: bool = False
 
     def item(self) -> EnvItem:
+        """Raises BadRequest when it has none of the forms, or a NUL character that no environment can hold."""
+        if any(text and "\0" in text for text in (self.value, self.file, self.execute)):
+            raise BadRequest("An item of `env` holds a NUL character.")
         if self.file is not None:
             return EnvItem(file=self.file, raw=self.raw)
         if self.execute is not None:
@@ -128,7 +132,9 @@ class Submission(_Wire):
 
     @classmethod
     def from_stored(cls, text: str) -> Submission:
-        return cls.model_validate_json(text)
+        """Read what `canonical` wrote. By the parser that read the request: others refuse lone surrogates, which
+        file names that are not UTF-8 bring along."""
+        return cls.model_validate(json.loads(text))
 
 
 def decode_json(text: str, what: str) -> Any:
@@ -138,9 +144,23 @@ def decode_json(text: str, what: str) -> Any:
         BadRequest: not JSON, nested beyond reason, or numbers that Python refuses; names `what`, quotes nothing.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise BadRequest(f"`{what}` is not JSON that can be read.", "Send one JSON document, in UTF-8.") from error
+    if _nested_beyond(value, _MAX_NESTING):
+        raise BadRequest(f"`{what}` is nested deeper than {_MAX_NESTING} levels.")
+    return value
+
+
+def _nested_beyond(value: object, levels: int) -> bool:
+    # What is taken here must also be written and read again in threads with less stack left.
+    level = [value]
+    for _ in range(levels):
+        inner = [item.values() if isinstance(item, dict) else item for item in level if isinstance(item, dict | list)]
+        level = [child for children in inner for child in children]
+        if not level:
+            return False
+    return True
 
 
 def decode(model: type[Model], value: object, what: str) -> Model:
@@ -178,6 +198,8 @@ def submission_from_query(query: Mapping[str, str]) -> tuple[Submission, SetupRe
     if dependencies is None and query.get("requirements"):
         dependencies = {"requirements": part("requirements", []), "installed_tool_dependencies": []}
     extras, endpoint = part("submit_extras", {}), part("token_endpoint", "")
+    if not isinstance(extras, dict):
+        raise BadRequest("`submit_extras` is not an object.")
     submission = decode(
         Submission,
         {
@@ -186,7 +208,7 @@ def submission_from_query(query: Mapping[str, str]) -> tuple[Submission, SetupRe
             "env": part("env", []),
             "dependencies": dependencies,
             "remote_staging": part("remote_staging", {}),
-            "touch_outputs": (extras.get("touch_outputs") or []) if isinstance(extras, dict) else extras,
+            "touch_outputs": extras.get("touch_outputs") or [],
             "dynamic_file_sources": part("dynamic_file_sources", []),
             "token_endpoint": endpoint.get("token_endpoint", "") if isinstance(endpoint, dict) else endpoint,
         },
