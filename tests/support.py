@@ -60,6 +60,32 @@ def free_port() -> int:
     raise AssertionError("no free port")
 
 
+def write_configuration(
+    directory: Path,
+    *,
+    port: int,
+    secret: str = "",
+    managers: str = MANAGERS,
+    options: str = "",
+    server_options: str = "",
+) -> Path:
+    """Write a server.ini for a loopback server with all its state below `directory`; returns its path.
+
+    `options` are lines for `[app:main]`, `server_options` for `[server:main]`.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "job_managers.ini").write_text(managers)
+    key = f"private_key = {secret}\n" if secret else ""
+    ini = directory / "server.ini"
+    ini.touch(mode=0o600)
+    ini.write_text(
+        f"[server:main]\nhost = 127.0.0.1\nport = {port}\n{server_options}\n\n[app:main]\n"
+        f"staging_directory = {directory / 'staging'}\npersistence_directory = {directory / 'persisted'}\n"
+        f"job_managers_config = job_managers.ini\n{key}{options}\n"
+    )
+    return ini
+
+
 class RunningServer:
     """`lwr serve` on a loopback port of its own, its configuration and state below `directory`.
 
@@ -88,22 +114,9 @@ class RunningServer:
         self.log_path = directory / "serve.log"
         self._environ = {**{k: v for k, v in os.environ.items() if not k.startswith("LWR_")}, **(environ or {})}
         self._process: subprocess.Popen[bytes] | None = None
-        self._managers, self._options = managers, options
-        directory.mkdir(parents=True, exist_ok=True)
-        self._choose_port()
-
-    def _choose_port(self) -> None:
         port = free_port()
         self.url = f"http://127.0.0.1:{port}/"
-        (self.directory / "job_managers.ini").write_text(self._managers)
-        key = f"private_key = {self.secret}\n" if self.secret else ""
-        ini = self.directory / "server.ini"
-        ini.touch(mode=0o600)
-        ini.write_text(
-            f"[server:main]\nhost = 127.0.0.1\nport = {port}\n\n[app:main]\nstaging_directory = {self.staging}\n"
-            f"persistence_directory = {self.directory / 'persisted'}\njob_managers_config = job_managers.ini\n"
-            f"{key}{self._options}\n"
-        )
+        write_configuration(directory, port=port, secret=secret, managers=managers, options=options)
 
     @property
     def pid(self) -> int:

@@ -1,0 +1,163 @@
+"""The whole server in a thread of the test, and one plain way to ask it, with every header under the test's control."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from lwr.config import load
+from lwr.core.job import JobKey
+from lwr.server.app import Service, build
+from tests.support import DEADLINE_S, MANAGERS, free_port, wait_until, write_configuration
+
+#: Something between the parts of a file that is streamed: more than what is stored in one go.
+LARGE = bytes(range(256)) * 4096 * 3
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    def problem(self, status: int, code: str) -> dict[str, Any]:
+        """The decoded problem; fails when it is another one, or tells too little."""
+        assert (self.status, self.headers["Content-Type"]) == (status, "application/problem+json"), self.body[:300]
+        told: dict[str, Any] = self.json()
+        assert (told["code"], told["status"]) == (code, status)
+        assert told["detail"].endswith("."), told
+        return told
+
+
+class Served:
+    """A server that can be asked."""
+
+    def __init__(self, url: str, directory: Path, service: Service, secret: str) -> None:
+        self.url = url
+        self.address = (str(urlsplit(url).hostname), int(urlsplit(url).port or 0))
+        self.staging = directory / "staging"
+        self.service = service
+        self.secret = secret
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        body: bytes | Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, object] | None = None,
+    ) -> Answer:
+        """One request on a connection of its own. An iterator is sent in chunks, without a length.
+
+        Raises:
+            http.client.IncompleteRead: the answer is shorter than announced.
+        """
+        connection = self.connect()
+        try:
+            if query:
+                target = f"{target}?{urlencode(query)}"
+            connection.request(method, target, body, dict(headers or {}))
+            answer = connection.getresponse()
+            return Answer(answer.status, answer.headers, answer.read())
+        finally:
+            connection.close()
+
+    def connect(self) -> http.client.HTTPConnection:
+        if self.url.startswith("https"):
+            unchecked = ssl._create_unverified_context()  # noqa: S323
+            return http.client.HTTPSConnection(*self.address, timeout=DEADLINE_S, context=unchecked)
+        return http.client.HTTPConnection(*self.address, timeout=DEADLINE_S)
+
+    def say(self, data: bytes) -> bytes:
+        """Send raw bytes and nothing more; all that comes back until the server closes."""
+        with socket.create_connection(self.address, timeout=DEADLINE_S) as raw:
+            raw.sendall(data)
+            raw.shutdown(socket.SHUT_WR)
+            heard = b""
+            while piece := raw.recv(65536):
+                heard += piece
+            return heard
+
+    def setup(self, job_id: str, prefix: str = "") -> dict[str, Any]:
+        answer = self.ask("POST", f"{prefix}/jobs", query={"job_id": job_id})
+        assert answer.status == 200, answer.body
+        told: dict[str, Any] = answer.json()
+        return told
+
+    def submit(self, job_id: str, command: str) -> None:
+        answer = self.ask("POST", f"/jobs/{job_id}/submit", query={"command_line": command})
+        assert (answer.status, answer.body) == (200, b"OK"), answer.body
+
+    def finished(self, job_id: str, path: str = "/jobs/{}/status") -> dict[str, Any]:
+        """The status of a job, when it has come to an end."""
+        seen: dict[str, Any] = {}
+
+        def over() -> bool:
+            seen.update(self.ask("GET", path.format(job_id)).json())
+            return bool(seen["complete"] == "true")
+
+        wait_until(over, f"job {job_id} to end")
+        return seen
+
+    def job_file(self, job_id: str, *parts: str) -> Path:
+        return self.staging.joinpath(job_id, *parts)
+
+
+@contextmanager
+def served(
+    directory: Path, *, secret: str = "", options: str = "", server_options: str = "", managers: str = MANAGERS
+) -> Iterator[Served]:
+    """A server in a thread, stopped at the end."""
+    ini = write_configuration(
+        directory,
+        port=free_port(),
+        secret=secret,
+        managers=managers,
+        options=options,
+        server_options=server_options,
+    )
+    service = build(load(ini, {}))
+    ready = threading.Event()
+    urls: list[str] = []
+
+    def on_ready(url: str) -> None:
+        urls.append(url)
+        ready.set()
+
+    def run() -> None:
+        try:
+            asyncio.run(service.listen(on_ready))
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run, name="served")
+    service.start()
+    thread.start()
+    try:
+        assert ready.wait(DEADLINE_S)
+        assert urls, "the server did not come up"
+        yield Served(urls[0], directory, service, secret)
+    finally:
+        service.ask_to_stop()
+        thread.join(DEADLINE_S)
+        service.stop()
+    assert not thread.is_alive()
+
+
+def key(job_id: str) -> JobKey:
+    return JobKey("_default_", job_id)
