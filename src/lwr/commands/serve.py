@@ -65,10 +65,11 @@ def _serve(config: Config, log_file: str, on_ready: Callable[[str], None]) -> in
     from lwr.server import logs
     from lwr.server.app import serve
 
-    logs.configure(config.log_format, config.log_level, log_file, secrets=[config.private_key])
-    for notice in config.notices:
-        structlog.get_logger("lwr").warning(notice)
-    return serve(config, on_ready)
+    output = logs.configure(config.log_format, config.log_level, log_file, secrets=[config.private_key])
+    with contextlib.closing(output):
+        for notice in config.notices:
+            structlog.get_logger("lwr").warning(notice)
+        return serve(config, on_ready)
 
 
 def _start(args: argparse.Namespace, pid_file: Path, config: Config) -> int:

@@ -6,12 +6,12 @@ follows its event in lines that begin with `    | `, which no text in an event c
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import sys
 import threading
 from collections.abc import Iterable, Mapping
-from io import TextIOBase
 from pathlib import Path
 from typing import TextIO
 from urllib.parse import quote, quote_plus
@@ -39,8 +39,10 @@ _IN_TEXT = (
 
 def configure(
     form: str, level: str, file: str = "", *, secrets: Iterable[str] = (), stream: TextIO | None = None
-) -> None:
+) -> Output:
     """Set the log up for this process, also for the standard `logging` that libraries use. May be called again.
+
+    Returns what is to be closed when nothing will be logged any more.
 
     Args:
         form: `console` or `json`.
@@ -52,7 +54,7 @@ def configure(
     Raises:
         ConfigError: the file cannot be opened.
     """
-    output = _Output(_open(file) if file else stream or sys.stderr)
+    output = Output(_open(file), owned=True) if file else Output(stream or sys.stderr, owned=False)
     renderer: Processor = (
         structlog.processors.JSONRenderer(default=str) if form == "json" else Console(output.is_terminal)
     )
@@ -72,6 +74,7 @@ def configure(
     root = logging.getLogger()
     root.handlers = [_FromLibraries()]
     root.setLevel(_LEVELS[level])
+    return output
 
 
 class Redact:
@@ -138,21 +141,27 @@ def _value(value: object) -> str:
     return repr(text) if not text or " " in text else text
 
 
-class _Output:
-    """Where lines go. A full disk or a closed terminal loses lines and never the work that they tell of."""
+class Output:
+    """Where lines go. A full disk or a closed terminal loses lines and never the work that they tell of.
 
-    def __init__(self, stream: TextIO | TextIOBase) -> None:
+    `owned` says that `close` closes the stream; after it lines are lost too. It may be called twice.
+    """
+
+    def __init__(self, stream: TextIO, *, owned: bool) -> None:
         self._stream = stream
+        self._owned = owned
         self._lock = threading.Lock()
         self.is_terminal = stream.isatty()
 
     def write(self, line: str) -> None:
-        with self._lock:
-            try:
-                self._stream.write(line + "\n")
-                self._stream.flush()
-            except (OSError, ValueError):
-                return
+        with self._lock, contextlib.suppress(OSError, ValueError):
+            self._stream.write(line + "\n")
+            self._stream.flush()
+
+    def close(self) -> None:
+        if self._owned:
+            with contextlib.suppress(OSError):
+                self._stream.close()
 
     debug = info = warning = error = critical = write
 
