@@ -101,7 +101,7 @@ def _step_from_wire(entry: object) -> Step:
         raise BadRequest("An entry of `remote_staging.setup` is not an object with an `action`.")
     action = entry["action"]
     action_type = action.get("action_type")
-    if action_type not in ACTIONS:
+    if not isinstance(action_type, str) or action_type not in ACTIONS:
         raise BadRequest(f"No file action is called {str(action_type)[:60]!r}.", f"Known are: {', '.join(ACTIONS)}.")
     source = action.get("source")
     # Clients before Pulsar 0.14 send `path` alone, later ones the same in `source.path` as well.
@@ -116,10 +116,14 @@ def _step_from_wire(entry: object) -> Step:
 def server_moved_outputs(remote_staging: Mapping[str, Any]) -> list[str]:
     """The server-side actions that a peer's mapper names for results, sorted; empty when the client fetches all."""
     mapper = remote_staging.get("action_mapper") or {}
-    if not isinstance(mapper, dict):
-        raise BadRequest("`remote_staging.action_mapper` is not an object.")
-    rules = [rule for rule in mapper.get("paths") or [] if isinstance(rule, dict)]
-    named = {mapper.get("default_action")} | {
-        rule.get("action") for rule in rules if "output" in str(rule.get("path_types", "output"))
-    }
-    return sorted(action for action in named if isinstance(action, str) and ACTIONS.get(action) is Mover.SERVER)
+    rules = (mapper.get("paths") or []) if isinstance(mapper, dict) else None
+    if not isinstance(rules, list):
+        raise BadRequest("`remote_staging.action_mapper` is not an object with a list `paths`.")
+    named = [mapper.get("default_action")] + [rule.get("action") for rule in rules if _is_for_outputs(rule)]
+    return sorted({action for action in named if isinstance(action, str) and ACTIONS.get(action) is Mover.SERVER})
+
+
+def _is_for_outputs(rule: object) -> bool:
+    # Peers send the kinds expanded; a star is in the names of the groups, which all hold outputs.
+    kinds = str(rule.get("path_types") or "*") if isinstance(rule, dict) else ""
+    return "output" in kinds or "*" in kinds
