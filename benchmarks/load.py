@@ -59,10 +59,8 @@ def file_path(job_id: str, name: str, kind: str) -> str:
     return f"/jobs/{job_id}/files?" + urlencode({"job_id": job_id, "name": name, "type": kind}, quote_via=quote)
 
 
-def wrk(
-    url: str, script: str, *, connections: int, threads: int, duration_s: int, argument: str = ""
-) -> dict[str, float]:
-    """Run wrk with one of our scripts over 16 connections; returns the figures that the script prints as `figure NAME VALUE`.
+def wrk(url: str, script: str, argument: str, *, threads_count: int, duration_s: int) -> dict[str, float]:
+    """Run wrk with one of our scripts over 16 connections; returns what it prints as `figure NAME VALUE`.
 
     Errors of the server (a status that is not 2xx, a broken connection) end the run: a figure with errors in it
     compares nothing.

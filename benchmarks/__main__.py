@@ -1,0 +1,56 @@
+"""`python -m benchmarks`: measure everything side by side and print the table, as Markdown, with the machine."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from benchmarks import large_files, long_queue, requests_per_s
+from benchmarks.table import Plan, Row, Topic, markdown
+
+TOPICS: dict[str, Topic] = {
+    "requests": requests_per_s.measure,
+    "files": large_files.measure,
+    "queue": long_queue.measure,
+}
+#: What the rows with large files keep there at one time: the source, and a copy or two for each server.
+_ROOM_BYTES = 7 << 30
+
+
+def _machine() -> str:
+    processor = re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())[0]
+    memory_gib = psutil.virtual_memory().total / 2**30
+    system = f"{platform.system()} {platform.release()}, Python {platform.python_version()}"
+    return f"{psutil.cpu_count()} cores ({processor}), {memory_gib:.0f} GiB, {system}"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("topics", nargs="*", choices=[*TOPICS, []], help="which to measure (default: all)")
+    parser.add_argument(
+        "--quick", action="store_true", help="small counts, to see that it works; the figures mean little"
+    )
+    args = parser.parse_args()
+    shared = Path("/dev/shm")  # noqa: S108  (a fresh directory is made in it)
+    in_memory = shared if shared.is_dir() and shutil.disk_usage(shared).free > _ROOM_BYTES else None
+    with tempfile.TemporaryDirectory() as disk, tempfile.TemporaryDirectory(dir=in_memory) as memory:
+        plan = Plan(Path(disk), Path(memory))
+        if args.quick:
+            plan = replace(plan, pairs_count=1, load_s=2, large_bytes=1 << 26, sparse_bytes=1 << 28, queue_count=300)
+        rows: list[Row] = []
+        for name in args.topics or TOPICS:
+            rows += TOPICS[name](plan)
+    print(f"\n{_machine()}; large files {'in memory' if in_memory else 'on disk'}\n\n{markdown(rows)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
