@@ -144,6 +144,9 @@ class Conversation:
     def __init__(self, endpoint: Endpoint, *, connect_timeout_s: float = 10.0, read_timeout_s: float = 120.0) -> None:
         self.endpoint = endpoint
         self._timeouts = (connect_timeout_s, read_timeout_s)
+        host = urlsplit(endpoint.url).hostname or ""
+        # No proxy can reach this machine's own loopback, whatever the environment says.
+        self._proxies = {"no_proxy": host} if host in ("localhost", "::1") or host.startswith("127.") else {}
         self._session = requests.Session()
         self._session.auth = _Bearer(endpoint.token)
         self._session.headers.update({"User-Agent": f"lwr/{__version__}", "Accept-Encoding": "identity"})
@@ -208,6 +211,7 @@ class Conversation:
                 data=body,
                 headers=dict(headers or {}),
                 timeout=self._timeouts,
+                proxies=self._proxies,
                 allow_redirects=False,
                 stream=True,
             ) as response:
