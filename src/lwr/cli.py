@@ -7,6 +7,7 @@ Must stay light: it imports the parser only, and a command's module when that co
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -29,13 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LwrError as error:
         if args.debug:
             raise
-        _tell(error, as_json=args.json)
+        _tell(error.code, error.message, error.hint, as_json=args.json)
         return int(args.exit_error)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # Who read our output has gone (`lwr jobs list | head`); closing stderr keeps Python from telling so too.
-        sys.stderr.close()
+        # Who read our output has gone (`lwr jobs list | head`), and Python must not stumble over that once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_ERROR
 
 
@@ -65,18 +66,13 @@ def _run(args: argparse.Namespace) -> int:
     return code
 
 
-def _tell(error: Exception, *, as_json: bool) -> None:
-    from lwr.errors import LwrError
-
-    assert isinstance(error, LwrError)
+def _tell(code: str, message: str, hint: str, *, as_json: bool) -> None:
     if as_json:
         import json
 
-        report = {"error": error.code, "message": error.message, "hint": error.hint}
-        sys.stdout.write(json.dumps(report) + "\n")
+        sys.stdout.write(json.dumps({"error": code, "message": message, "hint": hint}) + "\n")
     else:
-        hint = f"     {error.hint}\n" if error.hint else ""
-        sys.stderr.write(f"lwr: {error.message}\n{hint}")
+        sys.stderr.write(f"lwr: {message}\n{hint and f'     {hint}'}".rstrip() + "\n")
 
 
 def _add_command(sub: _Sub[argparse.ArgumentParser], name: str, summary: str, text: str) -> argparse.ArgumentParser:
@@ -105,7 +101,7 @@ def _add_serve(sub: _Sub[argparse.ArgumentParser]) -> None:
         "  lwr serve /etc/lwr/server.ini --daemon\n"
         "  lwr serve /etc/lwr/server.ini --stop-daemon",
     )
-    command.add_argument("ini", nargs="?", metavar="server.ini", help="the configuration (default: ./server.ini)")
+    _add_ini(command)
     what = command.add_mutually_exclusive_group()
     what.add_argument("--daemon", action="store_true", help="start in the background; returns when it answers")
     what.add_argument("--stop-daemon", action="store_true", help="stop that server; returns when it is gone")
@@ -121,16 +117,18 @@ def _add_serve(sub: _Sub[argparse.ArgumentParser]) -> None:
 
 
 def _add_config(sub: _Sub[argparse.ArgumentParser]) -> None:
-    command = _add_command(
-        sub,
-        "config",
-        "check or show a configuration",
-        "Check a configuration, or show each option with its value and where that came from.\n\n"
-        "examples:\n"
-        "  lwr config check\n"
-        "  lwr config show /etc/lwr/server.ini",
-    )
-    command.add_argument("what", choices=("check", "show"), help="check it, or show all values (secrets hidden)")
+    config = sub.add_parser("config", help="check or show a configuration", description="Look at a configuration.")
+    what = config.add_subparsers(dest="what", metavar="WHAT", required=True)
+    for name, summary, text in (
+        ("check", "say whether a server could start with it", "Say whether a server could start with it, or why not."),
+        ("show", "show each value and where it came from", "Show each value and where it came from; secrets hidden."),
+    ):
+        example = f"{text}\n\nexample:\n  lwr config {name} /etc/lwr/server.ini"
+        command = _add_command(what, name, summary, example)
+        _add_ini(command)
+
+
+def _add_ini(command: argparse.ArgumentParser) -> None:
     command.add_argument("ini", nargs="?", metavar="server.ini", help="the configuration (default: ./server.ini)")
 
 

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
 def _check(config: Config) -> None:
     """What only those can judge who use the values, such as a program or a certificate that is not there."""
     for manager in config.managers.values():
-        manager.build()
+        manager.build().stop()
     if config.ssl_pem not in ("", "*"):  # `*` would make a file
         from lwr.server.tls import ssl_context
 
