@@ -17,6 +17,8 @@ from lwr.core.ticket import EnvItem, Ticket
 
 #: What every process of an attempt carries in its environment, with the attempt as its value.
 MARKER_NAME = "LWR_JOB_MARKER"
+#: Directories that a job finds beside its areas.
+HOME, TMP = "home", "tmp"
 #: The script's exit status when another one has started the attempt (or nobody can): nothing was run.
 REFUSED_STATUS = 111
 
@@ -86,7 +88,8 @@ export GALAXY_LIB={galaxy_lib} GALAXY_VIRTUAL_ENV={virtual_env} _GALAXY_VIRTUAL_
 if [ "$GALAXY_LIB" != None ]; then export PYTHONPATH="$GALAXY_LIB${{PYTHONPATH:+:$PYTHONPATH}}"; fi
 export PYTHONWARNINGS=ignore PRESERVE_GALAXY_ENVIRONMENT=False
 export _GALAXY_JOB_DIR={working} _GALAXY_JOB_HOME_DIR={home} _GALAXY_JOB_TMP_DIR={tmp}
-mkdir -p "$_GALAXY_JOB_HOME_DIR" "$_GALAXY_JOB_TMP_DIR"
+[ -d "$_GALAXY_JOB_HOME_DIR" ] && [ -d "$_GALAXY_JOB_TMP_DIR" ] ||
+    mkdir -p "$_GALAXY_JOB_HOME_DIR" "$_GALAXY_JOB_TMP_DIR"
 lwr_tmp=${{TMP:-${{TEMP:-${{TMPDIR:-$_GALAXY_JOB_TMP_DIR}}}}}}
 export TMP="$lwr_tmp" TEMP="$lwr_tmp" TMPDIR="$lwr_tmp"
 {search_path}export {marker_name}={attempt}
@@ -118,8 +121,8 @@ def _render_sh(ticket: Ticket, site: Site) -> str:
         galaxy_lib=shlex.quote(f"{site.galaxy_home}/lib" if site.galaxy_home else "None"),
         virtual_env=shlex.quote(site.galaxy_virtual_env or "None"),
         working=working,
-        home=shlex.quote(layout.path("home")),
-        tmp=shlex.quote(layout.path("tmp")),
+        home=shlex.quote(layout.path(HOME)),
+        tmp=shlex.quote(layout.path(TMP)),
         # No line for nothing: an empty element of PATH would mean the working directory.
         search_path="".join(f'export PATH="${{PATH:+$PATH:}}"{shlex.quote(path)}\n' for path in site.search_path),
         marker_name=MARKER_NAME,

@@ -76,7 +76,6 @@ class LocalManager:
         self._waiting: dict[str, _Entry] = {}
         self._runs: dict[str, _Run] = {}
         self._paused = False
-        self._sweep_s = SWEEP_S
         self._sweep_due = math.inf
 
     # -- the promise (see `JobManager`) ------------------------------------------------------------------------------
@@ -235,7 +234,6 @@ class LocalManager:
         elif run is not None and run.tree is None:
             run.tree = Tree(attempt, run.process)
             run.kill_at = time.monotonic() + self._grace_s
-            self._sweep_s = SWEEP_S
             self._plan_sweep(0.0)
 
     def _cancel_waiting(self, entry: _Entry) -> None:
@@ -272,8 +270,14 @@ class LocalManager:
             if run.empty_sweeps >= 2:
                 self._loop.persist(partial(self._conclude, run))
             else:
-                self._plan_sweep(min(self._sweep_s, run.kill_at - now) if run.kill_at > now else self._sweep_s)
-        self._sweep_s = min(self._sweep_s * 1.5, SLOW_SWEEP_S)
+                self._plan_sweep(self._pause_s(run, now) if left else SWEEP_S)
+
+    def _pause_s(self, run: _Run, now: float) -> float:
+        """Long looks for those that take long, beginning anew with the SIGKILL, which comes on time."""
+        if now < run.kill_at:
+            waited_s = now - (run.kill_at - self._grace_s)
+            return min(max(SWEEP_S, waited_s / 4), run.kill_at - now)
+        return min(max(SWEEP_S, (now - run.kill_at) / 4), SLOW_SWEEP_S)
 
 
 def _report_to_nobody(attempt: str, seen: Observation) -> None:

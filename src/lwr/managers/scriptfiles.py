@@ -6,14 +6,15 @@ read as a stranger's: regular files only, no links, a few bytes. Must not know p
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import stat
 import uuid
 
-from lwr.core.places import JobLayout
-from lwr.core.script import Site, render
+from lwr.core.places import PARTS, JobLayout
+from lwr.core.script import HOME, TMP, Site, render
 from lwr.core.ticket import Observation, Phase, Ticket
 from lwr.errors import ManagerError
 from lwr.faults import fault
@@ -39,8 +40,11 @@ def write_script(ticket: Ticket, site: Site) -> None:
 
 
 def _write(layout: JobLayout, text: bytes) -> None:
-    path = layout.script
-    part = f"{path}.{uuid.uuid4().hex}"
+    for name in (PARTS, HOME, TMP):
+        # The script could make its own two; here it costs no process.
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(layout.path(name))
+    part = layout.path(PARTS, f"script-{uuid.uuid4().hex}")
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
     try:
         with open(fd, "wb") as file:
@@ -48,7 +52,7 @@ def _write(layout: JobLayout, text: bytes) -> None:
             file.flush()
             os.fsync(fd)
         fault("script.before_rename")
-        os.replace(part, path)
+        os.replace(part, layout.script)
     except OSError:
         os.unlink(part)
         raise
