@@ -69,7 +69,23 @@ def _serve(config: Config, log_file: str, on_ready: Callable[[str], None]) -> in
     with contextlib.closing(output):
         for notice in config.notices:
             structlog.get_logger("lwr").warning(notice)
+        _make_directories(config)
         return serve(config, on_ready)
+
+
+def _make_directories(config: Config) -> None:
+    """Where jobs and their records go; raises ConfigError where that cannot be."""
+    staging = {manager.staging_directory for manager in config.managers.values()}
+    for directory in (config.persistence_directory, *staging):
+        try:
+            Path(directory).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"The directory {directory} cannot be made: {error.strerror}.",
+                "Make it, or name another in server.ini.",
+            ) from error
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise ConfigError(f"The directory {directory} cannot be written to.", "`chown` it to the server's user.")
 
 
 def _start(args: argparse.Namespace, pid_file: Path, config: Config) -> int:
