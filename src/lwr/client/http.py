@@ -190,7 +190,8 @@ class Conversation:
             except OSError as error:
                 raise ServerError(f"{target} cannot be written: {error.strerror}.", "Choose another place.") from error
             finally:
-                part.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # it is gone, or never was
+                    part.unlink()
         return receipt
 
     @contextlib.contextmanager

@@ -137,6 +137,7 @@ class RemoteJob:
         self._request = replace(request, files=tuple(_with_members(file) for file in request.files))
         self._plan = plan(self._request)
         self._places = RemotePlaces(self.job_id, "/", {})
+        self._state = ""
         server.on_retry = lambda error, pause_s: on_event(Retrying(error, pause_s))
 
     def stage_in(self) -> None:
@@ -168,18 +169,17 @@ class RemoteJob:
             PeerUnreachable: it is not over after `timeout_s`.
         """
         until = None if timeout_s is None else time.monotonic() + timeout_s
-        state = ""
         for pause_s in growing(FIRST_POLL_S, MOST_POLL_S, 1.4):
             status = self._server.status(self.job_id)
-            if status.state != state:
-                state = status.state
-                self._on_event(StateChanged(state))
+            if status.state != self._state:
+                self._state = status.state
+                self._on_event(StateChanged(self._state))
             if status.finished:
                 return status
             if until is not None and time.monotonic() >= until:
                 break
             self._sleep(pause_s)
-        raise PeerUnreachable(f"Job {self.job_id} is not over after {timeout_s:g} seconds ({state}).")
+        raise PeerUnreachable(f"Job {self.job_id} is not over after {timeout_s:g} seconds ({self._state}).")
 
     def collect(self, status: RemoteStatus) -> Outcome:
         """Fetch the results of a job that ended by itself; of any other nothing is fetched."""
