@@ -20,6 +20,7 @@ from lwr.core.places import PARTS, SETUP_AREAS, Area
 from lwr.errors import BadName, NotFound, ServerError, Unavailable
 from lwr.transfer.jobfiles import JobFiles, Part
 from tests.support import DEADLINE_S
+from tests.transfer.conftest import RunMounted
 
 
 @pytest.fixture(params=[True, False], ids=["by_fd", "by_path"])
@@ -42,27 +43,6 @@ def outside(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "secret").write_text("of the server")
     return folder
-
-
-@pytest.fixture
-def closed_root(root: Path) -> Iterator[Path]:
-    """The job's directory while we have no more rights than its owner (root may open everything)."""
-    if os.geteuid() != 0:
-        yield root
-        return
-    above = [folder for folder in root.parents if folder.owner() == "root" and folder.stat().st_mode & 0o005 != 0o005]
-    modes = [(folder, folder.stat().st_mode) for folder in above]
-    for folder in above:
-        folder.chmod(0o755)
-    for place in (root, *root.rglob("*")):
-        os.chown(place, 65534, 65534)
-    os.seteuid(65534)
-    try:
-        yield root
-    finally:
-        os.seteuid(0)
-        for folder, mode in modes:
-            folder.chmod(mode)
 
 
 def content(files: JobFiles, *components: str) -> bytes:
@@ -161,6 +141,29 @@ class TestWriting:
         with pytest.raises(Unavailable, match=r"Job job1 could not take all of a file: the disk is full\."):
             part.write(b"x")
         part.discard()
+
+    def test_a_disk_that_fills_leaves_the_old_file_and_no_part(self, tmp_path: Path, run_mounted: RunMounted) -> None:
+        program = """
+import os, sys
+from lwr.core.places import Area
+from lwr.errors import Unavailable
+from lwr.transfer.jobfiles import JobFiles
+files = JobFiles(sys.argv[1] + "/job")
+files.make([Area.INPUTS])
+files.write(("inputs", "a"), b"old")
+try:
+    files.write(("inputs", "a"), bytes(1 << 20))
+except Unavailable as error:
+    print(error.message)
+print(files.read_text(("inputs", "a"), 100), os.listdir(files.root + "/.parts"))
+files.write(("inputs", "a"), b"new")
+print(files.read_text(("inputs", "a"), 100))
+"""
+        assert run_mounted("-t tmpfs -o size=256k none", tmp_path, program, tmp_path).splitlines() == [
+            "Job job could not take all of a file: the disk is full.",
+            "old []",
+            "new",
+        ]
 
     @pytest.mark.parametrize(("point", "there"), [("upload.before_rename", False), ("upload.after_rename", True)])
     def test_killed_around_the_rename(self, tmp_path: Path, point: str, there: bool) -> None:
@@ -276,19 +279,19 @@ class TestReading:
             assert files.listing(Area.OUTPUTS) == ["file"]
 
     def test_what_may_not_be_read_is_an_error_and_stands_in_the_listing(
-        self, files: JobFiles, closed_root: Path
+        self, files: JobFiles, root: Path, as_owner: None
     ) -> None:
         files.write(("outputs", "file"), b"x")
         files.write(("outputs", "dir", "inner"), b"x")
-        (closed_root / "outputs/file").chmod(0)
-        (closed_root / "outputs/dir").chmod(0)
+        (root / "outputs/file").chmod(0)
+        (root / "outputs/dir").chmod(0)
         try:
             assert files.listing(Area.OUTPUTS) == ["dir", "file"]
             for name in ("dir", "file"):
                 with pytest.raises(ServerError, match="Permission denied"):
                     files.open(("outputs", name))
         finally:
-            (closed_root / "outputs/dir").chmod(0o700)
+            (root / "outputs/dir").chmod(0o700)
 
     def test_descriptors_are_given_back(self, files: JobFiles, root: Path, outside: Path) -> None:
         files.write(("outputs", "a", "b", "c"), b"x")

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,9 +12,7 @@ import pytest
 from lwr.errors import ServerError, Unavailable
 from lwr.transfer.removal import remove_tree, set_aside
 from tests.support import wait_until
-
-#: Programs that mount run in a mount namespace of their own, as root of it.
-NAMESPACE = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--mount", "--map-root-user"]
+from tests.transfer.conftest import RunMounted
 
 
 @pytest.fixture
@@ -33,26 +28,6 @@ def outside(tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "file").write_text("stays")
     return folder
-
-
-@pytest.fixture
-def as_owner(tmp_path: Path) -> Iterator[None]:
-    """No more rights than the owner of the tree has (root may do everything)."""
-    if os.geteuid() != 0:
-        yield
-        return
-    modes = [(folder, folder.stat().st_mode) for folder in tmp_path.parents if not folder.stat().st_mode & 0o001]
-    for folder, _ in modes:
-        folder.chmod(0o755)
-    for place in (tmp_path, *tmp_path.rglob("*")):
-        os.chown(place, 65534, 65534)
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        for folder, mode in modes:
-            folder.chmod(mode)
 
 
 def nest(folder: Path, levels: int) -> None:
@@ -162,26 +137,29 @@ class TestRemoving:
         assert not tree.exists()
 
     @pytest.mark.parametrize("same_file_system", [True, False])
-    def test_what_is_mounted_in_it_stays(self, tree: Path, outside: Path, same_file_system: bool) -> None:
-        (tree / "a/mounted").mkdir(parents=True)
+    def test_what_is_mounted_in_it_stays(
+        self, tree: Path, outside: Path, run_mounted: RunMounted, same_file_system: bool
+    ) -> None:
+        mounted = tree / "a/mounted"
+        mounted.mkdir(parents=True)
         (tree / "b").mkdir()
         (tree / "b/file").touch()
+        program = """
+import os, sys
+from lwr.errors import ServerError
+from lwr.transfer.removal import remove_tree
+tree, mounted = sys.argv[1:]
+open(mounted + "/more", "w").close()
+try:
+    remove_tree(tree)
+except ServerError as error:
+    print(error)
+print(os.path.exists(mounted + "/more"))
+"""
         mount = f"--bind {outside}" if same_file_system else "-t tmpfs none"
-        program = (
-            "import sys; from lwr.transfer.removal import remove_tree; from lwr.errors import ServerError\n"
-            "try: remove_tree(sys.argv[1])\n"
-            "except ServerError as error: print(error)"
-        )
-        shell = (
-            f"mount {mount} {tree}/a/mounted && touch {tree}/a/mounted/more || exit 77; "
-            f'{sys.executable} -c "$0" {tree}; test -e {tree}/a/mounted/more && echo stays'
-        )
-        ended = subprocess.run([*NAMESPACE, "sh", "-c", shell, program], capture_output=True, text=True, check=False)
-        if ended.returncode == 77 or "unshare" in ended.stderr:
-            pytest.skip("this machine lets nobody mount, not even in a namespace")
-        said, stays = ended.stdout.splitlines()
+        said, stays = run_mounted(mount, mounted, program, tree, mounted).splitlines()
         assert "'job1/a/mounted' (it is mounted or in use)" in said
-        assert stays == "stays"
+        assert stays == "True"
         assert (outside / "file").read_text() == "stays"
         assert [str(path.relative_to(tree)) for path in tree.rglob("*")] == ["a", "a/mounted"]
 
