@@ -47,7 +47,7 @@ def _configure(args: argparse.Namespace, ini: Path | None) -> Config:
     arguments = {"host": args.host, "port": args.port, "log_file": str(log_file) if log_file else None}
     config = load(ini, environ, arguments={name: text for name, text in arguments.items() if text is not None})
     os.environ.clear()
-    # The jobs inherit these, and should not inherit our secret.
+    # Whatever this process starts inherits these, and should not inherit our secret.
     os.environ.update({name: text for name, text in environ.items() if not name.startswith(ENVIRONMENT_PREFIX)})
     return config
 
