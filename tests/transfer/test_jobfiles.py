@@ -337,7 +337,9 @@ class TestLooking:
             assert files.listing(Area.JOB) == ["galaxy.json", "outputs/o"]
             assert files.top_level() == [*sorted(["galaxy.json", *(area.value for area in SETUP_AREAS)])]
 
-    def test_a_job_cannot_hide_the_end_of_a_listing_by_depth(self, files: JobFiles) -> None:
+    def test_a_job_cannot_hide_the_end_of_a_listing_by_depth(self, tmp_path: Path) -> None:
+        files = JobFiles(str(tmp_path / "job"))
+        files.make(SETUP_AREAS)
         files.write(("working", *["d"] * 99, "deepest"), b"")
         assert files.listing(Area.WORKING) == ["d/" * 99 + "deepest"]
 
