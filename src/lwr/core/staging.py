@@ -8,6 +8,7 @@ Must not touch a file or a socket: `lwr.client` and the engine hand steps to `lw
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -38,6 +39,10 @@ ACTIONS: dict[str, Mover] = {
     "remote_scp_transfer": Mover.SERVER,
     "remote_object_store_copy": Mover.SERVER,
 }
+
+
+#: JSON can carry halves of characters, which no file can.
+_HALF_CHARACTER = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +115,8 @@ def _step_from_wire(entry: object) -> Step:
     if not all(isinstance(value, str) for value in values):
         raise BadRequest("An entry of `remote_staging.setup` lacks `type` or `name`, or has something else than text.")
     kind, name, path, url, contents = values
+    if _HALF_CHARACTER.search(str(contents)):
+        raise BadRequest(f"The contents of {str(name)[:60]!r} in `remote_staging.setup` are not Unicode text.")
     return Step(str(kind), str(name), FileAction(action_type, str(path), str(url), str(contents)))
 
 

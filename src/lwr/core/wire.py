@@ -297,13 +297,12 @@ def finished_reply(
 ) -> dict[str, Any]:
     """The status of a job that is over, with the union of LWR's and Pulsar's keys.
 
-    For a job that did not end by itself the reason stands first in `stderr`, and a missing return code is 1.
+    For a job that did not end by itself the reason stands first in `stderr`. One that LWR failed never has return
+    code 0, and to classic readers neither has a lost one.
     """
     troubled = job.state in (JobState.FAILED, JobState.LOST)
     returncode = job.exit_code
-    if returncode is None and (job.state is JobState.FAILED or (classic and troubled)):
-        returncode = 1
-    if troubled and classic and returncode == 0:
+    if not returncode and (job.state is JobState.FAILED or (classic and troubled)):
         returncode = 1
     stderr = results.stderr
     if troubled and job.reason:

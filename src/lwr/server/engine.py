@@ -23,7 +23,7 @@ from queue import SimpleQueue
 import structlog
 
 from lwr.core.job import TERMINAL, Job, JobKey, JobState, Move, check_job_id, conclude
-from lwr.core.places import SETUP_AREAS, JobLayout
+from lwr.core.places import PARTS, SETUP_AREAS, JobLayout
 from lwr.core.ticket import Adoption, Observation
 from lwr.core.wire import Results, SetupRequest, Submission
 from lwr.errors import Conflict, IllegalMove, NotFound
@@ -34,6 +34,7 @@ from lwr.server.housekeeping import Housekeeper
 from lwr.server.staging import Stagers
 from lwr.server.store import Event, Store
 from lwr.transfer.jobfiles import JobFiles
+from lwr.transfer.removal import remove_tree
 
 log = structlog.get_logger("lwr")
 
@@ -229,6 +230,7 @@ class Engine:
                     else f"Job {key} cannot be submitted: it was cancelled.",
                     "Set the job up again to start a fresh attempt.",
                 )
+            remove_tree(self.layout(job).path(PARTS))  # of uploads that were cut; no more are taken from here on
             self.files(job).sync()
             fault("submit.before_commit")
             try:
@@ -405,7 +407,13 @@ class Engine:
 
     def _move(self, moves: list[tuple[Job, Move]]) -> None:
         for job in self._store.move(moves, self._clock()):
-            log.info("job moved", job=str(job.key), state=str(job.state), reason=job.reason, exit_code=job.exit_code)
+            facts = {"reason": job.reason or None, "exit_code": job.exit_code}
+            log.info(
+                "job moved",
+                job=str(job.key),
+                state=str(job.state),
+                **{name: fact for name, fact in facts.items() if fact is not None},
+            )
         with self._changed:
             self._changed.notify_all()
 
