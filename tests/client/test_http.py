@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from lwr.client.http import PIECE_BYTES, Conversation, Endpoint, Upload, foreign
+from lwr.client.http import PIECE_BYTES, Conversation, Endpoint, Upload, compare, foreign
 from lwr.errors import BadRequest, BadTransfer, LwrError, PeerRefused, PeerUnreachable, ServerError
 from lwr.transfer.digests import digest_field
 from tests.client.scripted import Answer, json_answer, scripted
@@ -267,6 +267,18 @@ def test_a_spoiled_download_leaves_everything_as_it_was(answer: Answer, tmp_path
     assert caught.value.transient == (answer.status == 200)
     assert target.read_text() == "before"
     assert os.listdir(tmp_path) == ["target"]
+
+
+def test_what_came_is_held_against_what_was_announced() -> None:
+    sha256 = hashlib.sha256(DATA).digest()
+    size = {"Content-Length": str(len(DATA))}
+    assert compare(DIGEST | size, len(DATA), sha256, "do it").checked == "sha-256"
+    assert compare(size, len(DATA), sha256, "do it").checked == "size"
+    assert compare({}, len(DATA), sha256, "do it").checked == "framing"
+    with pytest.raises(BadTransfer, match=f"{len(DATA) - 1} of {len(DATA)} bytes came"):
+        compare(size, len(DATA) - 1, sha256, "do it")
+    with pytest.raises(BadTransfer, match="changed on the way"):
+        compare(DIGEST, len(DATA), bytes(32), "do it")
 
 
 def test_a_target_that_cannot_be_written(tmp_path: Path) -> None:

@@ -131,8 +131,8 @@ def test_paths_are_replaced_as_whole_words(typed: str, there: str) -> None:
 
 
 def test_the_longest_path_wins() -> None:
-    request = JobRequest("", (LocalFile("input", "a.fa"), LocalFile("extra", "a.fa b.fa")))
-    assert rewritten(("x", "a.fa b.fa", "a.fa"), request) == "x '/srv/j/inputs/a.fa b.fa' /srv/j/inputs/a.fa"
+    request = JobRequest("", (LocalFile("input", "a.fa"), LocalFile("config", "a.fa b.fa")))
+    assert rewritten(("x", "a.fa b.fa", "a.fa"), request) == "x '/srv/j/configs/a.fa b.fa' /srv/j/inputs/a.fa"
 
 
 def test_what_was_put_in_is_not_replaced_again() -> None:

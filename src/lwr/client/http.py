@@ -185,7 +185,7 @@ class Conversation:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with part.open("xb") as file:
                     size_bytes, digest = _copy(self._pieces(response, what), file, on_bytes)
-                receipt = _check(response, size_bytes, digest, what)
+                receipt = compare(response.headers, size_bytes, digest, what)
                 os.replace(part, target)
             except OSError as error:
                 raise ServerError(f"{target} cannot be written: {error.strerror}.", "Choose another place.") from error
@@ -269,12 +269,17 @@ def _copy(pieces: Iterable[bytes], file: BinaryIO, on_bytes: OnBytes) -> tuple[i
     return size_bytes, sha256.digest()
 
 
-def _check(response: requests.Response, size_bytes: int, digest: bytes, what: str) -> Receipt:
-    announced = response.headers.get("Content-Length", "")
+def compare(headers: Mapping[str, str], size_bytes: int, sha256: bytes, what: str) -> Receipt:
+    """Hold what came against what the headers of the answer announced.
+
+    Raises:
+        BadTransfer: it is not the same. (Of a short body not every urllib3 tells.)
+    """
+    announced = headers.get("Content-Length", "")
     if announced.isdigit() and int(announced) != size_bytes:
         raise BadTransfer(f"Could not {what}: {size_bytes} of {announced} bytes came.")
-    expected = sha256_of_field(response.headers.get("Repr-Digest", ""))
-    if expected is not None and expected != digest:
+    expected = sha256_of_field(headers.get("Repr-Digest", ""))
+    if expected is not None and expected != sha256:
         raise BadTransfer(f"Could not {what}: the bytes changed on the way (SHA-256 differs).")
     return Receipt(size_bytes, "sha-256" if expected is not None else "size" if announced else "framing")
 
