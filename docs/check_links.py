@@ -17,8 +17,8 @@ LINK = re.compile(r"\[[^\]]*\]\(<?([^)\s>]+)>?\)|^\[[^\]]+\]:\s*(\S+)", re.MULTI
 FENCED = re.compile(r"^(```+|~~~+).*?^\1", re.MULTILINE | re.DOTALL)
 CODE = re.compile(r"`([^`\n]+)`")
 HEADING = re.compile(r"^#+\s+(.*?)\s*$", re.MULTILINE)
-#: A path of this repository that is named in running text.
-NAMED_PATH = re.compile(r"^\.?(src|tests|docs|benchmarks|demo|\.ci)/[\w./-]+$")
+#: A path of this repository that is named in running text, and perhaps a test in it.
+NAMED_PATH = re.compile(r"^((?:src|tests|docs|benchmarks|demo|\.ci)/[\w./-]+)(?:::(\w+))?$")
 TARGET = re.compile(r"^([a-z-]+):.*##", re.MULTILINE)
 
 
@@ -46,8 +46,11 @@ def dangling(page: Path, targets: set[str]) -> Iterator[str]:
         elif anchor and anchor not in anchors(aim):
             yield f"{link}: {aim.name} has no such heading"
     for code in CODE.findall(text):
-        if NAMED_PATH.match(code) and not (ROOT / code).exists():
+        named = NAMED_PATH.match(code)
+        if named and not (ROOT / named[1]).exists():
             yield f"`{code}` is not there"
+        elif named and named[2] and named[2] not in (ROOT / named[1]).read_text("utf-8"):
+            yield f"`{code}`: there is no such test"
         if code.startswith("make ") and code.split()[1] not in targets:
             yield f"`{code}`: the Makefile has no such target"
 

@@ -30,19 +30,22 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
-    """Say for each promise of docs/promises.md how the tests that its row names went."""
-    passed, failed = (
-        [report.nodeid for outcome in outcomes for report in terminalreporter.stats.get(outcome, [])]
-        for outcomes in (("passed",), ("failed", "error"))
-    )
-    if not passed and not failed:
-        return
+    """Print what tests counted (`record_property`), and how the tests of each promise went."""
+    outcomes = {
+        outcome: [report for report in terminalreporter.stats.get(outcome, []) if isinstance(report, pytest.TestReport)]
+        for outcome in ("passed", "failed", "error")
+    }
+    for report in (report for reports in outcomes.values() for report in reports):
+        for what, counts in report.user_properties:
+            terminalreporter.write_line(f"{what}: {counts}")
+    passed = [report.nodeid for report in outcomes["passed"]]
+    failed = [report.nodeid for report in outcomes["failed"] + outcomes["error"]]
     terminalreporter.section("promises (docs/promises.md)")
     for number, now, places in _promises():
         good = sum(node.startswith(places) for node in passed) if places else 0
         bad = sum(node.startswith(places) for node in failed) if places else 0
-        result = f"BROKEN: {bad} failed" if bad else f"{good} passed" if good else "none ran" if places else ""
-        terminalreporter.write_line(f"{number:4}{now}{': ' if result else ''}{result}")
+        result = f"BROKEN: {bad} failed" if bad else f"{good} passed" if good else "none ran" if places else "no tests"
+        terminalreporter.write_line(f"{number:5}{result:17}{now}")
 
 
 def _promises() -> Iterator[tuple[str, str, tuple[str, ...]]]:

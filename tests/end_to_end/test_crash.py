@@ -14,6 +14,7 @@ import shutil
 import subprocess
 import threading
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,7 @@ class Clients:
 @pytest.mark.crash
 @pytest.mark.timeout(900 if FULL else 420)
 def test_no_job_is_lost_or_started_twice_whenever_the_server_dies(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     chance = random.Random(SEED)  # noqa: S311
     points = fault_points()
@@ -150,11 +151,11 @@ def test_no_job_is_lost_or_started_twice_whenever_the_server_dies(
     finally:
         clients.stop()
         server.stop()
-    with capsys.disabled():
-        print(  # noqa: T201
-            f"\ncrash test: {clients.finished} jobs ({dict(clients.states)}), {RANDOM_KILLS} random kills, "
-            f"{len(hit)} of {len(points)} fault points hit: {', '.join(sorted(hit))}"
-        )
+    record_property(
+        "crash test",
+        f"{clients.finished} jobs ({dict(clients.states)}), {RANDOM_KILLS} random kills, "
+        f"{len(hit)} of {len(points)} fault points hit: {', '.join(sorted(hit))}",
+    )
     assert clients.problems == []
     assert sorted(hit) == sorted(points)
     assert clients.states["complete"] >= JOBS * 0.85
