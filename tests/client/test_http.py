@@ -293,6 +293,28 @@ def test_a_certificate_that_nobody_vouches_for_is_not_tried_again() -> None:
     assert "REQUESTS_CA_BUNDLE" in error.hint
 
 
+def test_a_bundle_of_certificates_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
+    conversation = talk("https://127.0.0.1:9/")
+    with pytest.raises(BadRequest, match=r"/nowhere/ca\.pem"):
+        conversation.ask("GET", "x", {}, "do it")
+    conversation.close()
+
+
+def ask_host(host: str) -> None:
+    conversation = talk(f"http://{host}:9/")
+    try:
+        conversation.ask("GET", "x", {}, "do it")
+    finally:
+        conversation.close()
+
+
+@pytest.mark.parametrize("host", ["a..b", "ü" * 70 + ".example", "ex ample", "[::1]x"])
+def test_odd_hosts_never_bring_foreign_errors(host: str) -> None:
+    with pytest.raises(BadRequest):
+        ask_host(host)
+
+
 def test_a_peer_that_speaks_something_else() -> None:
     with socket.create_server(("127.0.0.1", 0)) as odd:
         conversation = talk(f"http://127.0.0.1:{odd.getsockname()[1]}/")

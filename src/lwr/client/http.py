@@ -205,7 +205,24 @@ class Conversation:
         headers: Mapping[str, str] | None = None,
     ) -> Iterator[requests.Response]:
         try:
-            with self._session.request(
+            with self._send(method, path, query, what, body, headers) as response:
+                if response.status_code >= 300:
+                    raise self._refusal(response, what)
+                yield response
+        except requests.RequestException as error:
+            raise foreign(error, what, self.endpoint.url) from error
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        what: str,
+        body: Upload | bytes,
+        headers: Mapping[str, str] | None,
+    ) -> requests.Response:
+        try:
+            return self._session.request(
                 method,
                 self.endpoint.url + path,
                 params=dict(query),
@@ -215,12 +232,13 @@ class Conversation:
                 proxies=self._proxies,
                 allow_redirects=False,
                 stream=True,
-            ) as response:
-                if response.status_code >= 300:
-                    raise self._refusal(response, what)
-                yield response
-        except requests.RequestException as error:
-            raise foreign(error, what, self.endpoint.url) from error
+            )
+        except requests.RequestException:
+            raise
+        except (OSError, ValueError) as error:  # a CA bundle that is not there; a host that no rule of names allows
+            raise BadRequest(
+                f"Could not {what}: {error}.", "Check the address, and REQUESTS_CA_BUNDLE if it is set."
+            ) from error
 
     def _pieces(self, response: requests.Response, what: str) -> Iterator[bytes]:
         # Apart from the writing, so that a full disk here is not taken for a broken connection.
