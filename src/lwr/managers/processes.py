@@ -237,6 +237,7 @@ class Tree:
         self._attempt = attempt
         self._leader = leader
         self._held: dict[int, Process] = {}
+        self._asked: set[int] = set()
 
     def sweep(self, table: list[Seen], *, force: bool) -> bool:
         """Ask all that the table shows to end (SIGTERM, each once), or make them (`force`: SIGKILL).
@@ -244,11 +245,16 @@ class Tree:
         Returns whether any was left. One False may be luck, as processes fork while a table is made; two in a row
         with time between are an answer.
         """
+        # All are held before the first is signalled: the session is known to be ours while one of it lives.
         for seen in table:
             if seen.pid not in self._held and (seen.attempt == self._attempt or seen.session == self._leader.pid):
                 self._hold(seen.pid)
+        for process in [held for pid, held in self._held.items() if pid not in self._asked]:
+            process.signal(signal.SIGTERM)
+        self._asked.update(self._held)
         for pid in [pid for pid, process in self._held.items() if process.ended()]:
             self._held.pop(pid).release()
+            self._asked.discard(pid)
         if force:
             for process in self._held.values():
                 process.signal(getattr(signal, "SIGKILL", signal.SIGTERM))
@@ -274,7 +280,6 @@ class Tree:
             return
         if process.carries(self._attempt) or (_session(pid) == self._leader.pid and self._session_is_ours()):
             self._held[pid] = process
-            process.signal(signal.SIGTERM)
         else:
             process.release()
 
