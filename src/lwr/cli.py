@@ -206,11 +206,12 @@ def _add_jobs(sub: _Sub[argparse.ArgumentParser]) -> None:
             what, "clean", "remove jobs", "Remove jobs and their files; those that still run are ended first."
         ),
     )
-    for leaf in (newest, *others):
-        leaf.add_argument("--manager", metavar="NAME", help="the manager that has the job (default: _default_)")
-        _add_server(leaf)
+    newest.add_argument("--manager", metavar="NAME", help="only those of this manager")
     for leaf in others:
+        leaf.add_argument("--manager", metavar="NAME", help="the manager that has them (default: _default_)")
         leaf.add_argument("ids", nargs="+", metavar="ID", help="the jobs")
+    for leaf in (newest, *others):
+        _add_server(leaf)
 
 
 def _add_check(sub: _Sub[argparse.ArgumentParser]) -> None:

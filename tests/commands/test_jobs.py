@@ -6,8 +6,10 @@ import json
 
 import pytest
 
+from lwr.client import RemoteServer
 from tests.client.scripted import json_answer, scripted
-from tests.commands.conftest import Lwr
+from tests.commands.conftest import SECRET, Lwr
+from tests.support import RunningServer, wait_until
 
 
 @pytest.fixture
@@ -49,6 +51,18 @@ def test_clean(lwr: Lwr, kept: str) -> None:
 def test_cancel_of_a_job_that_is_over(lwr: Lwr, kept: str) -> None:
     assert f"{kept} is over" in lwr("jobs", "cancel", kept).stdout
     assert json.loads(lwr("jobs", "cancel", kept, "--json").stdout)[0]["job_id"] == kept
+
+
+def test_the_end_of_running_jobs(lwr: Lwr, served: RunningServer) -> None:
+    names = ("goes-on-1", "goes-on-2")
+    with RemoteServer(served.url, SECRET) as server:
+        for job_id in names:
+            server.setup(job_id)
+            server.submit(job_id, "sleep 600")
+        done = lwr("jobs", "cancel", *names)
+        assert done.stdout.count("goes-on") == 2, done.stderr
+        wait_until(lambda: all(server.status(job_id).state == "cancelled" for job_id in names), "their end")
+    assert "goes-on-1 is removed" in lwr("jobs", "clean", "goes-on-1").stdout
 
 
 def test_what_a_server_says_cannot_drive_the_terminal(lwr: Lwr) -> None:

@@ -51,11 +51,10 @@ def _print(console: Console, document: object | None, otherwise: Table | str = "
 def _end(server: RemoteServer, what: str, job_id: str) -> dict[str, str]:
     # The calls say nothing of jobs that are not there, for the peers' sake; a person wants to know.
     server.job(job_id)
-    if what == "cancel":
-        server.cancel(job_id)
-        return {"job_id": job_id, "did": "will be ended" if not server.status(job_id).finished else "is over"}
-    server.clean(job_id)
-    return {"job_id": job_id, "did": "is removed"}
+    (server.cancel if what == "cancel" else server.clean)(job_id)
+    over = server.status(job_id).finished
+    words = {"cancel": ("is being ended", "is over"), "clean": ("is being ended, and then removed", "is removed")}
+    return {"job_id": job_id, "did": words[what][over]}
 
 
 def _list(jobs: Sequence[Mapping[str, Any]]) -> Table:
