@@ -269,6 +269,18 @@ def test_a_spoiled_download_leaves_everything_as_it_was(answer: Answer, tmp_path
     assert os.listdir(tmp_path) == ["target"]
 
 
+def test_a_page_of_somebody_between_is_not_taken_for_a_file(tmp_path: Path) -> None:
+    """Once the server was seen to send digests, an answer without one is not its answer."""
+    sent = json_answer({}, headers={"Repr-Digest": digest_field(hashlib.sha256(b"x").digest())})
+    with scripted(sent, Answer(body=b"<html>Please log in</html>")) as server:
+        conversation = talk(server.url)
+        conversation.send("x", {}, body(b"x"), "do it")
+        with pytest.raises(BadTransfer, match="no digest"):
+            conversation.fetch("x", {}, tmp_path / "target", "do it", nobody)
+        conversation.close()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_came_is_held_against_what_was_announced() -> None:
     sha256 = hashlib.sha256(DATA).digest()
     size = {"Content-Length": str(len(DATA))}

@@ -147,6 +147,7 @@ class Conversation:
         host = urlsplit(endpoint.url).hostname or ""
         # No proxy can reach this machine's own loopback, whatever the environment says.
         self._proxies = {"no_proxy": host} if host in ("localhost", "::1") or host.startswith("127.") else {}
+        self._hashes = False  # whether the server was seen to send digests
         self._session = requests.Session()
         self._session.auth = _Bearer(endpoint.token)
         self._session.headers.update({"User-Agent": f"lwr/{__version__}", "Accept-Encoding": "identity"})
@@ -170,6 +171,7 @@ class Conversation:
             arrived = sha256_of_field(response.headers.get("Repr-Digest", ""))
             if arrived is not None and arrived != body.digest():
                 raise BadTransfer(f"Could not {what}: the bytes changed on the way (SHA-256 differs).")
+            self._hashes = self._hashes or arrived is not None
             checked = "size" if arrived is None else "sha-256"
             return self._json(response.content, what), Receipt(len(body), checked)
 
@@ -181,6 +183,8 @@ class Conversation:
         """
         part = target.with_name(f".lwr-{secrets.token_hex(8)}.part")
         with self._answer("GET", path, query, what, headers=WANT_DIGEST) as response:
+            if self._hashes and "Repr-Digest" not in response.headers:
+                raise BadTransfer(f"Could not {what}: the answer has no digest, so it is not the server's own.")
             try:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with part.open("xb") as file:
