@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from lwr.client.http import PIECE_BYTES, Conversation, Endpoint, Upload, compare, foreign
+from lwr.client.endpoint import Endpoint
+from lwr.client.http import PIECE_BYTES, Conversation, Upload, compare, foreign
 from lwr.errors import BadRequest, BadTransfer, LwrError, PeerRefused, PeerUnreachable, ServerError
 from lwr.transfer.digests import digest_field
 from tests.client.scripted import Answer, json_answer, scripted
@@ -123,36 +124,6 @@ def test_no_proxy_is_asked_for_loopback(monkeypatch: pytest.MonkeyPatch) -> None
         conversation = talk(server.url)
         assert conversation.ask("GET", "jobs", {}, "do it") == b"OK"
         conversation.close()
-
-
-@pytest.mark.parametrize(
-    ("typed", "url", "token"),
-    [
-        ("host:8913", "http://host:8913/", ""),
-        ("https://host/managers/long", "https://host/managers/long/", ""),
-        ("http://host/?x=1#y", "http://host/", ""),
-        ("lwr://http://host:8913/", "http://host:8913/", ""),
-        ("https://s%20e@host:1/x/", "https://host:1/x/", "s e"),
-    ],
-)
-def test_urls_as_people_write_them(typed: str, url: str, token: str) -> None:
-    endpoint = Endpoint(typed)
-    assert (endpoint.url, endpoint.token) == (url, token)
-
-
-@pytest.mark.parametrize(
-    "typed", ["", "http://", "ftp://host/", "http://host:port/", "http://secret@:1/", "file:///etc/passwd"]
-)
-def test_what_is_no_url_of_a_server(typed: str) -> None:
-    with pytest.raises(BadRequest) as caught:
-        Endpoint(typed)
-    assert "secret" not in str(caught.value)
-
-
-def test_a_secret_of_two_lines_is_refused() -> None:
-    with pytest.raises(BadRequest) as caught:
-        Endpoint("http://host/", "geheim\nzwei")
-    assert "geheim" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("status", "transient"), [(400, False), (401, False), (404, False), (500, False), (302, False)]

@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from lwr.client.http import Conversation, Endpoint, OnBytes, Receipt, Upload
+from lwr.client.endpoint import Endpoint
+from lwr.client.http import Conversation, OnBytes, Receipt, Upload
 from lwr.errors import BadRequest, LwrError, PeerError, PeerRefused
 from lwr.transfer.retry import Patience
 
