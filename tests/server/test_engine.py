@@ -448,14 +448,18 @@ def test_trash_of_the_last_server_is_removed(bench: Bench) -> None:
     wait_until(lambda: not left.exists(), "the old trash to go")
 
 
+def set_up_without_end(bench: Bench) -> None:
+    while True:
+        bench.engine.setup(JobKey("_default_", uuid.uuid4().hex), FILLER)
+
+
 def test_news_that_cannot_be_written_is_kept_until_there_is_room(bench: Bench) -> None:
     job = bench.submitted()
     writer = bench.store._database._writer
     pages = writer.execute("PRAGMA page_count").fetchone()[0]
     writer.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own "disk full"
     with pytest.raises(Unavailable):
-        while True:
-            bench.engine.setup(JobKey("_default_", uuid.uuid4().hex), FILLER)
+        set_up_without_end(bench)
     bench.see(job, Phase.RUNNING, reason="r" * 50_000)
     bench.see(job, Phase.ENDED, 3)
     wait_until(lambda: bench.engine._news.empty() and bench.engine._unread, "an engine that has read its news")
