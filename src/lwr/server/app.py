@@ -36,6 +36,8 @@ from lwr.server.tls import ssl_context
 log = structlog.get_logger("lwr")
 
 _BACKLOG_CONNECTIONS = 1024
+#: For connections that are still busy when the grace is over, before they are cut.
+_CLOSE_TIMEOUT_S = 1.0
 
 
 def build(config: Config) -> Service:
@@ -81,14 +83,18 @@ class Service:
             ConfigError: the address cannot be listened on.
         """
         self._loop = asyncio.get_running_loop()
-        runner = web.ServerRunner(self._edge().server(), shutdown_timeout=self._config.shutdown_grace_s)
+        edge = self._edge()
+        runner = web.ServerRunner(edge.server(), shutdown_timeout=_CLOSE_TIMEOUT_S)
         await runner.setup()
         try:
-            url = await self._bind(runner)
+            site, url = await self._bind(runner)
             log.info("server ready", url=url, version=__version__)
             on_ready(url)
             await self._told_to_stop.wait()
             log.info("server stopping", grace_s=self._config.shutdown_grace_s)
+            await site.stop()
+            # Before the runner's own clean-up, which would drop the rest of bodies that still arrive.
+            await edge.drain(self._config.shutdown_grace_s)
         finally:
             await runner.cleanup()
 
@@ -119,12 +125,11 @@ class Service:
         )
         return Edge(router, Guard(self._config.private_key, query_secret=self._config.query_secret), pool)
 
-    async def _bind(self, runner: web.ServerRunner) -> str:
+    async def _bind(self, runner: web.ServerRunner) -> tuple[web.BaseSite, str]:
         host, port = self._config.host, self._config.port
+        site = web.TCPSite(runner, host.strip("[]"), port, ssl_context=self._tls, backlog=_BACKLOG_CONNECTIONS)
         try:
-            await web.TCPSite(
-                runner, host.strip("[]"), port, ssl_context=self._tls, backlog=_BACKLOG_CONNECTIONS
-            ).start()
+            await site.start()
         except OSError as error:
             raise ConfigError(
                 f"Port {port} of {host} cannot be listened on: {error.strerror or error}.",
@@ -132,7 +137,7 @@ class Service:
             ) from error
         bound = runner.addresses[0][1]
         shown = f"[{host.strip('[]')}]" if ":" in host else host
-        return f"{'https' if self._tls else 'http'}://{shown}:{bound}/"
+        return site, f"{'https' if self._tls else 'http'}://{shown}:{bound}/"
 
 
 def serve(config: Config, on_ready: Callable[[str], None]) -> int:

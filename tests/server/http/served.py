@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from lwr.config import load
 from lwr.core.job import JobKey
 from lwr.server.app import Service, build
-from tests.support import DEADLINE_S, MANAGERS, free_port, wait_until, write_configuration
+from tests.support import DEADLINE_S, free_port, wait_until, write_configuration
 
 #: Something between the parts of a file that is streamed: more than what is stored in one go.
 LARGE = bytes(range(256)) * 4096 * 3
@@ -83,11 +83,12 @@ class Served:
             return http.client.HTTPSConnection(*self.address, timeout=DEADLINE_S, context=unchecked)
         return http.client.HTTPConnection(*self.address, timeout=DEADLINE_S)
 
-    def say(self, data: bytes) -> bytes:
-        """Send raw bytes and nothing more; all that comes back until the server closes."""
+    def say(self, data: bytes, *, cut: bool = False) -> bytes:
+        """Send raw bytes, and with `cut` say that no more will come; all that is heard until the server closes."""
         with socket.create_connection(self.address, timeout=DEADLINE_S) as raw:
             raw.sendall(data)
-            raw.shutdown(socket.SHUT_WR)
+            if cut:
+                raw.shutdown(socket.SHUT_WR)
             heard = b""
             while piece := raw.recv(65536):
                 heard += piece
@@ -120,15 +121,14 @@ class Served:
 
 @contextmanager
 def served(
-    directory: Path, *, secret: str = "", options: str = "", server_options: str = "", managers: str = MANAGERS
+    directory: Path, *, secret: str = "", options: str = "", server_options: str = "", grace_s: int = 1
 ) -> Iterator[Served]:
     """A server in a thread, stopped at the end."""
     ini = write_configuration(
         directory,
         port=free_port(),
         secret=secret,
-        managers=managers,
-        options=options,
+        options=f"shutdown_grace_s = {grace_s}\n{options}",
         server_options=server_options,
     )
     service = build(load(ini, {}))

@@ -6,6 +6,7 @@ Must not know what the routes do. No secret reaches a log line or an answer: the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import secrets
@@ -30,7 +31,7 @@ MAX_FIELD_BYTES = 16 * 1024
 #: Longer queries are decoded off the event loop.
 _LONG_QUERY = 64 * 1024
 #: How long the rest of a refused body is read and thrown away, so that its sender gets to see the answer.
-_LINGER_S = 10.0
+_LINGER_S = 3.0
 #: A connection without a request is closed after this.
 _IDLE_S = 120.0
 
@@ -53,14 +54,38 @@ class Edge:
         self._router = router
         self._guard = guard
         self._pool = pool
+        self._active_count = 0
+        self._stopping = False
+        self._idle = asyncio.Event()
         self._ids = (f"{secrets.token_hex(4)}-{number:x}" for number in itertools.count(1))
 
     def server(self) -> web.Server:
         """What a listening socket is given."""
         return _Server(self.answer)
 
+    async def drain(self, grace_s: float) -> None:
+        """Wait until nothing is in flight, so long at most. Connections are closed after their next answer."""
+        self._stopping = True
+        for _ in range(3):  # a connection that was accepted just now takes so many turns to be known
+            await asyncio.sleep(0)
+        if self._active_count:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), grace_s)
+
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request, whatever happens."""
+        self._active_count += 1
+        try:
+            answer = await self._answer(request)
+        finally:
+            self._active_count -= 1
+            if self._stopping and not self._active_count:
+                self._idle.set()
+        if self._stopping:
+            answer.force_close()
+        return answer
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         started = time.perf_counter()
         request_id = next(self._ids)
         call: Call | None = None
