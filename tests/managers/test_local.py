@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
-from tests.conformance.managers import ManagerConformance, SlotConformance
+import pytest
 
-_POINTS = (
+from lwr.core.ticket import Adoption, Observation, Phase, Ticket
+from lwr.managers.local import QUEUED_PYTHON, UNQUEUED, LocalManager
+from lwr.managers.manager import Site
+from lwr.managers.processes import Process, core_count, job_environment, spawn
+from lwr.managers.scriptfiles import read_marker, write_script
+from tests.conformance.managers import ManagerConformance, SlotConformance, Yard, effects, wait_until
+
+POINTS = (
     "script.before_rename", "script.after_rename", "start.before_spawn", "start.after_spawn", "start.after_report",
     "end.before_report",
 )  # fmt: skip
@@ -14,7 +27,7 @@ _POINTS = (
 
 class TestUnqueued(ManagerConformance):
     type = "unqueued"
-    fault_points = _POINTS
+    fault_points = POINTS
 
 
 class TestQueuedPython(SlotConformance):
@@ -22,4 +35,188 @@ class TestQueuedPython(SlotConformance):
     options: ClassVar = {"num_concurrent_jobs": 1}
     one_slot: ClassVar = {"num_concurrent_jobs": 1}
     no_slot: ClassVar = {"num_concurrent_jobs": 0}
-    fault_points = _POINTS
+    fault_points = POINTS
+
+
+@pytest.fixture
+def yard(tmp_path: Path) -> Iterator[Yard]:
+    made = Yard(tmp_path, "queued_python", {"num_concurrent_jobs": 1})
+    yield made
+    made.close()
+
+
+def adoption(ticket: Ticket, handle: str = "") -> Adoption:
+    return Adoption(ticket.attempt, ticket.job_id, ticket.order, ticket.layout, handle)
+
+
+def with_prelude(yard: Yard, prelude: str) -> LocalManager:
+    """A manager whose scripts do something, as another process might, before they come to their start marker."""
+    file = yard.root / "prelude"
+    file.write_text(prelude)
+    manager = LocalManager(1, Site(), environ={"PATH": os.environ["PATH"], "BASH_ENV": str(file)})
+    manager.start(yard.ledger.report)
+    yard.managers.append(manager)
+    return manager
+
+
+def elsewhere(ticket: Ticket) -> Process:
+    """Start a ticket's script as a server did that is dead by now."""
+    write_script(ticket, Site())
+    return spawn(ticket.layout, job_environment(os.environ, ticket.attempt))
+
+
+def test_a_script_that_comes_second_leads_to_the_one_that_came_first(yard: Yard) -> None:
+    gate = yard.gate()
+    ticket = yard.ticket(f"echo started >> effects; cat {gate}; exit 6")
+    first = elsewhere(ticket)
+    wait_until(lambda: bool(effects(ticket)))
+    # The marker shows up only when the second script is on its way, as in a race between the two.
+    marker = Path(ticket.layout.start_marker)
+    marker.rename(marker.with_name("aside"))
+    manager = with_prelude(yard, "mv aside started")
+    manager.submit(ticket)
+    wait_until(lambda: [seen.handle for seen in yard.ledger.of(ticket)][-1:] == [first.handle])
+    gate.open()
+    assert yard.ledger.wait_over(ticket) == Observation(Phase.ENDED, exit_code=6)
+    assert effects(ticket) == ["started"]
+    first.release()
+
+
+def test_a_marker_that_names_nobody_is_waited_for_then_given_up(yard: Yard) -> None:
+    ticket = yard.ticket("echo started >> effects")
+    with_prelude(yard, ": > started").submit(ticket)
+    gone = yard.ledger.wait_over(ticket)
+    assert (gone.phase, gone.exit_code) == (Phase.GONE, None)
+    assert effects(ticket) == []
+
+
+def test_a_script_that_cannot_make_its_marker_is_refused(yard: Yard) -> None:
+    ticket = yard.ticket("echo started >> effects")
+    with_prelude(yard, "exit 111").submit(ticket)
+    assert "start marker" in yard.ledger.wait(ticket, Phase.REFUSED).reason
+    assert effects(ticket) == []
+
+
+def test_a_job_whose_directory_is_gone_is_refused(yard: Yard) -> None:
+    manager, gate = yard.manager(), yard.gate()
+    before, ticket = yard.ticket(f"cat {gate}"), yard.ticket("true")
+    manager.submit(before)
+    manager.submit(ticket)
+    yard.ledger.wait(ticket, Phase.WAITING)
+    Path(ticket.layout.root).rename(yard.root / "elsewhere")
+    gate.open()
+    assert "could not be started" in yard.ledger.wait(ticket, Phase.REFUSED).reason
+    # And the next one has the slot.
+    assert yard.run(manager, "exit 2")[1].exit_code == 2
+
+
+def test_cancel_of_a_waiting_job_that_somebody_started_after_all_ends_it(yard: Yard) -> None:
+    manager = yard.manager(num_concurrent_jobs=0)
+    ticket = yard.ticket(f"cat {yard.gate()}")
+    manager.submit(ticket)
+    yard.ledger.wait(ticket, Phase.WAITING)
+    stray = elsewhere(ticket)
+    wait_until(lambda: read_marker(ticket.layout) == stray.pid)
+    manager.cancel(ticket.attempt)
+    wait_until(lambda: stray.ended())
+    stray.exit_status()
+    assert yard.ledger.wait_over(ticket).phase is Phase.GONE
+    assert yard.processes(ticket) == []
+    stray.release()
+
+
+def test_a_handle_whose_number_is_a_strangers_now_adopts_nobody_and_hits_nobody(yard: Yard) -> None:
+    stranger = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    try:
+        held = Process(stranger.pid)
+        ticket = yard.ticket("true")
+        Path(ticket.layout.start_marker).write_text(f"{stranger.pid}\n")
+        manager = yard.manager()
+        manager.adopt([adoption(ticket, held.handle)])
+        manager.cancel(ticket.attempt)
+        assert yard.ledger.wait_over(ticket).phase is Phase.GONE
+        yard.run(manager, "true")
+        assert stranger.poll() is None
+        held.release()
+    finally:
+        assert stranger.stdin is not None
+        stranger.stdin.close()
+        assert stranger.wait() == 0
+
+
+def test_adopted_jobs_take_their_slots_before_anything_waits(yard: Yard) -> None:
+    gate = yard.gate()
+    running, waiting = yard.ticket(f"cat {gate}"), yard.ticket("true")
+    write_script(waiting, Site())
+    script = elsewhere(running)
+    wait_until(lambda: read_marker(running.layout) == script.pid)
+    yard.manager().adopt([adoption(waiting), adoption(running)])
+    yard.ledger.wait(running, Phase.RUNNING)
+    assert yard.ledger.phases(waiting) == [Phase.WAITING]
+    gate.open()
+    wait_until(lambda: script.ended())
+    script.release()
+    yard.ledger.wait_over(waiting)
+    assert yard.ledger.phases(waiting) == [Phase.WAITING, Phase.RUNNING, Phase.ENDED]
+
+
+@pytest.mark.parametrize("free_handles", range(8))
+def test_a_process_without_free_file_handles_waits_for_better_times(yard: Yard, free_handles: int) -> None:
+    manager, gate = yard.manager(), yard.gate()
+    first, second = yard.ticket(f"read line < {gate}; exit 1"), yard.ticket("echo started >> effects; exit 2")
+    manager.submit(first)
+    manager.submit(second)
+    pid = int(yard.ledger.wait(first, Phase.RUNNING).handle.partition(":")[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    key = os.open(gate.path, os.O_RDWR)
+    lowest_free = os.dup(key)
+    os.close(lowest_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free + free_handles, hard))
+    try:
+        os.write(key, b"\n")
+        _wait_until_reaped(pid)
+        if free_handles == 0:
+            # How it ended cannot be read now, so nothing is said.
+            assert yard.ledger.phases(first) == [Phase.WAITING, Phase.RUNNING]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        os.close(key)
+    assert yard.ledger.wait_over(first).exit_code == 1
+    assert yard.ledger.wait_over(second).exit_code == 2
+    assert effects(second) == ["started"]
+
+
+def _wait_until_reaped(pid: int) -> None:
+    """Without a file handle; asks the system a few milliseconds apart."""
+    tick = threading.Event()
+    while not tick.wait(0.01):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+
+
+def test_ever_so_many_jobs_have_one_thread(yard: Yard) -> None:
+    before = threading.active_count()
+    manager = yard.manager(num_concurrent_jobs=0)
+    tickets = [yard.ticket("true") for _ in range(200)]
+    manager.adopt([adoption(ticket) for ticket in tickets])
+    yard.ledger.wait(tickets[-1], Phase.WAITING)
+    assert threading.active_count() == before + 1
+    manager.stop()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(("text", "slots"), [("0", 0), ("1", 1), (" 12 ", 12), ("*", core_count())])
+def test_the_number_of_jobs_is_a_number_or_a_star(text: str, slots: int) -> None:
+    (option,) = QUEUED_PYTHON.options
+    assert option.parse(text) == slots
+    assert option.parse(option.default) == 1
+    assert (option.name, option.aliases) == ("num_concurrent_jobs", ("max_concurrent_jobs",))
+    assert UNQUEUED.options == ()
+
+
+@pytest.mark.parametrize("text", ["", "-1", "two", "1.5", "**"])
+def test_any_other_number_of_jobs_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError, match="number of jobs"):
+        QUEUED_PYTHON.options[0].parse(text)

@@ -254,15 +254,14 @@ class LocalManager:
         due = time.monotonic() + delay_s
         if due < self._sweep_due:
             self._sweep_due = due
-            self._loop.later(delay_s, self._sweep)
+            self._loop.later(delay_s, partial(self._loop.persist, self._sweep))
 
     def _sweep(self) -> None:
         """Look once at all processes of this machine for all runs that are being cancelled, and again later."""
         now = time.monotonic()
         if now < self._sweep_due:
             return
-        self._sweep_due = math.inf
-        table = list_processes()
+        table, delays_s = list_processes(), []
         for run in [run for run in self._runs.values() if run.tree is not None]:
             left = run.tree is not None and run.tree.sweep(table, force=now >= run.kill_at)
             fault("cancel.after_sweep")
@@ -270,7 +269,10 @@ class LocalManager:
             if run.empty_sweeps >= 2:
                 self._loop.persist(partial(self._conclude, run))
             else:
-                self._plan_sweep(self._pause_s(run, now) if left else SWEEP_S)
+                delays_s.append(self._pause_s(run, now) if left else SWEEP_S)
+        self._sweep_due = math.inf
+        if delays_s:
+            self._plan_sweep(min(delays_s))
 
     def _pause_s(self, run: _Run, now: float) -> float:
         """Long looks for those that take long, beginning anew with the SIGKILL, which comes on time."""

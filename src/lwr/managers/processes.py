@@ -62,16 +62,23 @@ class Process:
     """
 
     def __init__(self, pid: int, popen: subprocess.Popen[bytes] | None = None) -> None:
-        """Raises ProcessLookupError when there is no such process."""
+        """Raises ProcessLookupError when there is no such process, another OSError when that cannot be seen."""
         self.pid = pid
         self._popen = popen
         self._pidfd = _open_pidfd(pid)
+        self._seen: psutil.Process | None = None
         try:
             self._seen = psutil.Process(pid)
             self.handle = f"{pid}:{_start_stamp(self._seen)}"
         except psutil.Error as error:
             self.release()
             raise ProcessLookupError(pid) from error
+        except OSError:
+            if popen is None:
+                self.release()
+                raise
+            # A child can be followed without; after a restart its start marker leads to it.
+            self.handle = f"{pid}:"
 
     @property
     def is_child(self) -> bool:
@@ -88,16 +95,22 @@ class Process:
             poll = select.poll()
             poll.register(self._pidfd, select.POLLIN)
             return bool(poll.poll(0))
+        if self._seen is None:
+            return self.exit_status() is not None
         try:
             return not self._seen.is_running() or self._seen.status() == psutil.STATUS_ZOMBIE
         except psutil.Error:
             return True
+        except OSError:
+            return False  # no file handle left to look with
 
     def carries(self, attempt: str) -> bool:
-        """Whether it began with the attempt's marker in its environment, and lives."""
+        """Whether it began with the attempt's marker in its environment, and lives. OSError when that cannot be
+        seen."""
         try:
-            return self._seen.environ().get(MARKER_NAME) == attempt and not self.ended()
-        except (psutil.Error, OSError):
+            environ = self._seen.environ() if self._seen is not None else {}
+            return environ.get(MARKER_NAME) == attempt and not self.ended()
+        except psutil.Error:
             return False
 
     def signal(self, number: int) -> None:
@@ -105,9 +118,9 @@ class Process:
         try:
             if self._pidfd is not None:
                 signal.pidfd_send_signal(self._pidfd, number)
-            else:
+            elif self._seen is not None:
                 self._seen.send_signal(number)
-        except (ProcessLookupError, PermissionError, psutil.Error):
+        except (OSError, psutil.Error):
             return
 
     def exit_status(self) -> int | None:
@@ -152,16 +165,19 @@ def spawn(layout: JobLayout, environment: Mapping[str, str]) -> Process:
 
 def find(pid: int, attempt: str, handle: str = "") -> Process | None:
     """The process of that number, if it lives and is the attempt's: it carries the marker and, where a handle is
-    given, is the very process of that handle."""
+    given, is the very process of that handle. OSError when that cannot be seen."""
     try:
         process = Process(pid)
     except (ProcessLookupError, OverflowError):
         return None
-    # Alive after its environment was read: the number meant the held process all the time.
-    if process.carries(attempt) and handle in ("", process.handle):
-        return process
-    process.release()
-    return None
+    found = False
+    try:
+        # Alive after its environment was read: the number meant the held process all the time.
+        found = process.carries(attempt) and handle in ("", process.handle)
+    finally:
+        if not found:
+            process.release()
+    return process if found else None
 
 
 class Watcher:
@@ -219,12 +235,15 @@ class Seen(NamedTuple):
 
 
 def list_processes() -> list[Seen]:
-    """All processes of this machine, as far as they let themselves be seen. Takes about 50 microseconds for each."""
+    """All processes of this machine, as far as they let themselves be seen. Takes about 50 microseconds for each.
+
+    Raises OSError when there is no file handle left to look with: an empty table would mean something else.
+    """
     table = []
     for pid in psutil.pids():
         try:
             attempt = psutil.Process(pid).environ().get(MARKER_NAME, "")
-        except (psutil.Error, OSError):
+        except psutil.Error:
             attempt = ""
         table.append(Seen(pid, _session(pid), attempt))
     return table
@@ -243,7 +262,7 @@ class Tree:
         """Ask all that the table shows to end (SIGTERM, each once), or make them (`force`: SIGKILL).
 
         Returns whether any was left. One False may be luck, as processes fork while a table is made; two in a row
-        with time between are an answer.
+        with time between are an answer. OSError when it could not look at all; to be called again then.
         """
         # All are held before the first is signalled: the session is known to be ours while one of it lives.
         for seen in table:
