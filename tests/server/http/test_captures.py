@@ -1,0 +1,157 @@
+"""The exchanges of LWR 2014's own clients, recorded against LWR 2014, replayed request by request.
+
+Each request is sent as it was recorded; the answer must have the recorded status, at least the recorded keys with the
+recorded values, and the recorded bytes. The tool is our own and writes what the recorded one wrote. This server keeps
+no cache: requests for it must say so, and the files then go up the plain way.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.server.http.served import Answer, Served
+from tests.support import wait_until
+
+CAPTURES = Path(__file__).parents[2] / "captures"
+SECRET = "open sesame/ü"
+
+TOOL = b"""\
+import os, sys
+(config, source, out_1, literal, out_2, words, out_3, extra, version, index, out_4, shared) = sys.argv[1:]
+assert open(source).read() == "Hello world input!!@!", source
+assert open(extra).read() == "INPUT_EXTRA_CONTENTS", extra
+assert [open(index + end).read() for end in ("", ".fai")] == ["AGTC", "AGTC"], index
+assert literal == "/foo/bar/x", literal
+os.mkdir(out_1.replace(".dat", "_files"))
+for path, text in {
+    out_1: open(config).read(),
+    out_1.replace(".dat", "_files/extra"): "EXTRA_OUTPUT_CONTENTS",
+    out_2: words,
+    out_3: "moo_" + os.environ.get("MOO", "default"),
+    out_4: index,
+    version: "1.0.1",
+    "env_test": os.environ.get("TEST_ENV", "DEFAULT"),
+    "galaxy.json": "GALAXY_JSON",
+    "rewrite_action_test": shared,
+    "workdir_output": "WORK DIR OUTPUT",
+}.items():
+    with open(path, "w") as file:
+        file.write(text)
+"""
+
+CACHE_PATHS = ("/cache", "/cache/status", "/cache_required", "/file_available", "/cache_insert")
+
+
+@dataclass
+class Exchange:
+    """A recorded request and its answer."""
+
+    method: str
+    path: str
+    query: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    status: int = 0
+    answer: str = ""
+
+
+def _read(name: str) -> Iterator[Exchange]:
+    text = (CAPTURES / name).read_text()
+    for block in re.split(r"(?m)^#\d+ +\+[\d.]+s +", text)[1:]:
+        method, path = block.split(maxsplit=2)[:2]
+        exchange = Exchange(method, path)
+        for mark, line in re.findall(r"(?ms)^      ([?<>]) (.*?)(?=^      [?<>] |\Z)", block):
+            body = re.match(r"(?s)body\(\d+\): (.*)", line)
+            if mark == "?":
+                key, _, value = line.rstrip("\n").partition(" = ")
+                exchange.query[key] = value
+            elif mark == ">" and body:
+                sent = body[1].rstrip("\n")
+                exchange.body = TOOL if sent.startswith("<the self test") else sent.encode()
+            elif mark == "<" and body:
+                exchange.answer = body[1].rstrip("\n")
+            elif mark == "<":
+                exchange.status = int(line.split()[0])
+        yield exchange
+
+
+class _Replay:
+    """Sends exchanges and compares."""
+
+    def __init__(self, server: Served) -> None:
+        self._server = server
+        self._cached: dict[str, bytes] = {}  # contents by the client's path, and by the token that LWR 2014 gave
+        self.compared = 0
+
+    def send(self, exchange: Exchange, query: dict[str, str], body: bytes | None) -> Answer:
+        here = {name: self._here(value) for name, value in query.items()}
+        return self._server.ask(exchange.method, exchange.path, body, query={**here, "private_key": SECRET})
+
+    def _here(self, text: str) -> str:
+        return text.replace("/STAGING", str(self._server.staging))
+
+    def play(self, exchange: Exchange) -> None:
+        query = exchange.query
+        if exchange.path in CACHE_PATHS:
+            self._remember(exchange)
+            self.send(exchange, query, exchange.body).problem(404, "cache-not-configured")
+            return
+        if "cache_token" in query:
+            self.send(exchange, query, exchange.body).problem(404, "cache-not-configured")
+            exchange.body = self._cached[query["cache_token"]]
+            query = {name: value for name, value in query.items() if name != "cache_token"}
+            if exchange.path.startswith("/upload"):
+                exchange.method = "POST"
+        answer = self.send(exchange, query, exchange.body)
+        assert answer.status == exchange.status, (exchange, answer)
+        recorded = self._here(exchange.answer)
+        if recorded.startswith("{"):
+            self._compare(exchange, json.loads(recorded), answer.json())
+        else:
+            assert answer.body.decode() == recorded, exchange
+        self.compared += 1
+
+    def _remember(self, exchange: Exchange) -> None:
+        path = exchange.query["path"]
+        if exchange.body is not None:
+            self._cached[path] = exchange.body
+        elif "token" in exchange.answer:
+            token = json.loads(exchange.answer)["token"]
+            self._cached[token] = self._cached.get(path, b"")
+
+    def _compare(self, exchange: Exchange, recorded: dict[str, Any], told: dict[str, Any]) -> None:
+        if recorded.get("complete") == "false":
+            # How far the job is by now is its own affair; the words and their types are not.
+            assert told["complete"] in ("false", "true")
+            assert told["status"] in ("preprocessing", "queued", "running", "postprocessing", "complete")
+            return
+        if recorded.get("complete") == "true":
+
+            def over() -> bool:
+                told.update(self.send(exchange, exchange.query, None).json())
+                return bool(told["complete"] == "true")
+
+            wait_until(over, "the job to end")
+        for key, value in recorded.items():
+            assert _unordered(told[key]) == _unordered(value), (key, told)
+
+
+def _unordered(value: object) -> object:
+    return sorted(value) if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in CAPTURES.glob("lwr2014-*.txt")))
+def test_a_recorded_client_is_answered_as_it_was(locked: Served, name: str) -> None:
+    exchanges = list(_read(name))
+    replay = _Replay(locked)
+    for exchange in exchanges:
+        replay.play(exchange)
+    cached = sum(exchange.path in CACHE_PATHS for exchange in exchanges)
+    assert replay.compared == len(exchanges) - cached == 22
+    assert list(locked.staging.glob("[!.]*")) == []
