@@ -137,7 +137,12 @@ def _manager(section: _Section, defaults: ManagerDefaults) -> ManagerConfig:
         staging_directory=values.path(o.M_STAGING_DIRECTORY, default=defaults.staging_directory),
         debug=values.get(o.M_DEBUG, default=str(defaults.debug).lower()),
         options={option.name: values.get(option) for option in own_options(section.kind)},
-        site=Site(section.env, galaxy_home, search_path=(str(Path(sys.executable).parent),)),
+        site=Site(
+            section.env,
+            galaxy_home,
+            search_path=(str(Path(sys.executable).parent),),
+            galaxy_virtual_env=properties[o.GALAXY_VIRTUAL_ENV.name],
+        ),
         system_properties={name: text for name, text in {"galaxy_home": galaxy_home, **properties}.items() if text},
         min_polling_interval_s=values.get(o.MIN_POLLING_INTERVAL),
         job_name_template=values.get(o.JOB_NAME_TEMPLATE),
