@@ -88,7 +88,7 @@ def test_each_move_is_an_event_with_its_time_and_reason(store: Store) -> None:
     job = make(store)
     store.submit(job, '{"a":1}', 10.0)
     store.move([(job, Move(JobState.QUEUED)), (job, Move(JobState.RUNNING, "slot 1", handle="77:1"))], 11.0)
-    (done,) = store.move([(job, Move(JobState.POSTPROCESSING, exit_code=3)), (job, Move(JobState.COMPLETE))], 12.0)
+    _, done = store.move([(job, Move(JobState.POSTPROCESSING, exit_code=3)), (job, Move(JobState.COMPLETE))], 12.0)
     assert [(e.at, e.state, e.reason) for e in store.events(job)] == [
         (5.0, JobState.NEW, ""),
         (10.0, JobState.PREPROCESSING, ""),
@@ -152,7 +152,7 @@ def test_jobs_are_filtered_and_paged_newest_first(store: Store) -> None:
 def test_old_records_are_forgotten_with_all_that_belongs_to_them(store: Store) -> None:
     kept, old = make(store, "kept"), make(store, "old")
     store.submit(old, "{}", 6.0)
-    store.remember_digests(old, {"outputs/x": FileDigest(1, 2, 3, b"d" * 32)})
+    store.remember_digest(old, "outputs/x", FileDigest(1, 2, 3, b"d" * 32))
     store.cleaned([old], 10.0)
     assert store.forget(before=9.0) == 0
     assert store.forget(before=11.0) == 1

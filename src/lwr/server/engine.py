@@ -32,7 +32,7 @@ from lwr.managers.manager import JobManager
 from lwr.server import results
 from lwr.server.housekeeping import Housekeeper
 from lwr.server.staging import Stagers
-from lwr.server.store import Event, Store
+from lwr.server.store import Event, FileDigest, Store
 from lwr.transfer.jobfiles import JobFiles
 from lwr.transfer.removal import remove_tree
 
@@ -359,28 +359,31 @@ class Engine:
         while not self._news.empty():
             attempt, observation = self._news.get()
             self._unread.setdefault(attempt, []).extend([observation] if observation else [])
-        jobs = [job for attempt in self._unread if (job := self._store.by_attempt(attempt)) is not None]
-        self._observe(jobs)
+        jobs = {a: job for a in self._unread if (job := self._store.by_attempt(a)) is not None}
+        jobs |= self._observe(list(jobs.values()))
         self._unread.clear()
-        for job in jobs:
-            self._resume(self._store.by_attempt(job.attempt) or job)
+        for job in jobs.values():
+            self._resume(job)
         self._housekeep()
 
-    def _observe(self, jobs: list[Job]) -> None:
-        moves = {job: _moves(job, self._unread[job.attempt]) for job in jobs}
-        if not any(moves.values()):
-            return
+    def _observe(self, jobs: list[Job]) -> dict[str, Job]:
+        """Make the moves that the unread observations mean; returns the jobs that changed, by attempt."""
+        moves = [(job, move) for job in jobs for move in _moves(job, self._unread[job.attempt])]
+        if not moves:
+            return {}
         fault("observe.before_commit")
         try:
-            self._move([(job, move) for job, wanted in moves.items() for move in wanted])
+            changed = self._move(moves)
         except IllegalMove:
             # A defect in one job's story must not stop the others: each for itself, the impossible ones dropped.
-            for job, wanted in moves.items():
+            changed = {}
+            for job, move in moves:
                 try:
-                    self._move([(job, move) for move in wanted])
+                    changed |= self._move([(job, move)])
                 except IllegalMove:
                     log.exception("observation dropped", job=str(job.key), state=str(job.state))
         fault("observe.after_commit")
+        return changed
 
     def _resume(self, job: Job) -> None:
         """Do what a job's state asks for now. Doing it twice is harmless; this is also how a restart goes on."""
@@ -400,22 +403,21 @@ class Engine:
                 # Not here: the lock may be held by a set-up that waits for this thread.
                 self._housekeeper.later(partial(self._remove, job))
 
-    def _finish(self, job: Job, move: Move) -> None:
+    def _finish(self, job: Job, move: Move, digests: Mapping[str, FileDigest] | None = None) -> None:
         """Make one move and look at what it brings; what the stagers call from their threads."""
-        self._move([(job, move)])
-        self._look_again(job.attempt)
+        for moved in self._move([(job, move)], digests).values():
+            if moved.clean_requested:
+                self._look_again(moved.attempt)
 
-    def _move(self, moves: list[tuple[Job, Move]]) -> None:
-        for job in self._store.move(moves, self._clock()):
+    def _move(self, moves: list[tuple[Job, Move]], digests: Mapping[str, FileDigest] | None = None) -> dict[str, Job]:
+        changed = self._store.move(moves, self._clock(), digests)
+        for job in changed:
             facts = {"reason": job.reason or None, "exit_code": job.exit_code}
-            log.info(
-                "job moved",
-                job=str(job.key),
-                state=str(job.state),
-                **{name: fact for name, fact in facts.items() if fact is not None},
-            )
+            told = {name: fact for name, fact in facts.items() if fact is not None}
+            log.info("job moved", job=str(job.key), state=str(job.state), **told)
         with self._changed:
             self._changed.notify_all()
+        return {job.attempt: job for job in changed}
 
     def _housekeep(self) -> None:
         now = self._clock()

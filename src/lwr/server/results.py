@@ -68,7 +68,7 @@ def digest(store: Store, job: Job, files: JobFiles, components: tuple[str, ...])
         if known is not None and (known.size_bytes, known.mtime_ns, known.inode) == _identity(opened):
             return known.sha256
         computed = FileDigest(*_identity(opened), sha256=_sha256(opened))
-    store.remember_digests(job, {path: computed})
+    store.remember_digest(job, path, computed)
     return computed.sha256
 
 

@@ -8,8 +8,9 @@ reason, it is never swallowed. Must not write states itself.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
 
 import structlog
 
@@ -22,13 +23,17 @@ from lwr.errors import BadRequest, LwrError, NotFound
 from lwr.faults import fault
 from lwr.managers.manager import JobManager
 from lwr.server import results
-from lwr.server.store import Store
+from lwr.server.store import FileDigest, Store
 from lwr.transfer.jobfiles import JobFiles
 
 log = structlog.get_logger("lwr")
 
-#: Makes a move of a job; what the engine gives to `prepare` and `collect`.
-Finish = Callable[[Job, Move], None]
+
+class Finish(Protocol):
+    """Makes a move of a job, with the digests that it brings; what the engine gives to `prepare` and `collect`."""
+
+    def __call__(self, job: Job, move: Move, digests: Mapping[str, FileDigest] | None = None) -> None: ...
+
 
 #: What Pulsar's clients write for the job's directory when the server chooses it.
 _DIRECTORY_TOKEN = "__PULSAR_JOB_DIRECTORY__"  # noqa: S105
@@ -121,9 +126,9 @@ class Stagers:
                 "Its results cannot be collected.",
             )
         fault("collect.before_digests")
-        self._store.remember_digests(job, results.collect_digests(files))
+        digests = results.collect_digests(files)
         fault("collect.before_commit")
-        finish(job, Move(JobState.COMPLETE, job.reason))
+        finish(job, Move(JobState.COMPLETE, job.reason), digests)
         fault("collect.after_commit")
 
 

@@ -8,7 +8,7 @@ do when is the engine's.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,20 +152,25 @@ class Store:
 
     # -- moves ---------------------------------------------------------------------------------------------------
 
-    def move(self, moves: Sequence[tuple[Job, Move]], at: float) -> list[Job]:
-        """Make all moves, in order, in one transaction; returns the jobs that changed, as they are then.
+    def move(
+        self, moves: Sequence[tuple[Job, Move]], at: float, digests: Mapping[str, FileDigest] | None = None
+    ) -> list[Job]:
+        """Make all moves, in order, in one transaction; returns each job that changed, as it is after each change.
 
-        A wish to cancel that was recorded before a job became COMPLETE wins: it becomes CANCELLED.
+        `digests`, by path, belong to the one job that is moved. A wish to cancel that was recorded before a job
+        became COMPLETE wins: it becomes CANCELLED.
 
         Raises:
             IllegalMove: one is against the law; none is made.
         """
 
-        def work(connection: sqlite3.Connection) -> list[int]:
-            return [job.seq for job, move in moves if _move(connection, job.seq, move, at)]
+        def work(connection: sqlite3.Connection) -> list[Job]:
+            for path, one in (digests or {}).items():
+                _write_digest(connection, moves[0][0], path, one)
+            made = [_move(connection, job.seq, move, at) for job, move in moves]
+            return [job for job in made if job is not None]
 
-        changed = dict.fromkeys(self._database.write(work))
-        return [job for seq in changed if (job := self._one("seq = ?", str(seq))) is not None]
+        return self._database.write(work)
 
     # -- many jobs -----------------------------------------------------------------------------------------------
 
@@ -239,14 +244,15 @@ class Store:
         )
         return None if row is None else FileDigest(*row)
 
-    def remember_digests(self, job: Job, digests: dict[str, FileDigest]) -> None:
-        rows = [(job.seq, path, d.size_bytes, d.mtime_ns, d.inode, d.sha256) for path, d in digests.items()]
-        if rows:
-            self._database.write(
-                lambda connection: connection.executemany(
-                    "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", rows
-                )
-            )
+    def remember_digest(self, job: Job, path: str, digest: FileDigest) -> None:
+        self._database.write(lambda connection: _write_digest(connection, job, path, digest))
+
+
+def _write_digest(connection: sqlite3.Connection, job: Job, path: str, digest: FileDigest) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
+        (job.seq, path, digest.size_bytes, digest.mtime_ns, digest.inode, digest.sha256),
+    )
 
 
 def _write_law(connection: sqlite3.Connection) -> None:
@@ -257,21 +263,24 @@ def _write_law(connection: sqlite3.Connection) -> None:
     )
 
 
-def _move(connection: sqlite3.Connection, seq: int, move: Move, at: float) -> bool:
+def _move(connection: sqlite3.Connection, seq: int, move: Move, at: float) -> Job | None:
+    """Make a move; returns the job as it is then, None when nothing changed."""
     row = connection.execute("SELECT state, cancel_requested FROM jobs WHERE seq = ?", (seq,)).fetchone()
     if row is None:
         raise IllegalMove(f"There is no attempt number {seq} to move to {move.to}.")
     if move.to is JobState.COMPLETE and row["cancel_requested"]:
         move = Move(JobState.CANCELLED, CANCELLED_REASON, move.exit_code)
-    moved = advance(JobState(row["state"]), move.to)
-    if moved:
-        connection.execute(
-            "UPDATE jobs SET state = ?, reason = ?, changed_at = ?, exit_code = coalesce(?, exit_code), "
-            "started_at = CASE WHEN ? THEN coalesce(started_at, ?) ELSE started_at END, "
-            "ended_at = CASE WHEN ? THEN coalesce(ended_at, ?) ELSE ended_at END WHERE seq = ?",
-            (move.to, move.reason, at, move.exit_code, move.to is JobState.RUNNING, at,
-             move.to is JobState.POSTPROCESSING or move.to in TERMINAL, at, seq),
-        )  # fmt: skip
-    if move.handle:
-        connection.execute("UPDATE jobs SET handle = ? WHERE seq = ?", (move.handle, seq))
-    return moved
+    if not advance(JobState(row["state"]), move.to):
+        connection.execute("UPDATE jobs SET handle = ? WHERE seq = ? AND ? <> ''", (move.handle, seq, move.handle))
+        return None
+    ends = move.to is JobState.POSTPROCESSING or move.to in TERMINAL
+    # All rows are fetched, or SQLite would not have finished the statement.
+    (moved,) = connection.execute(
+        "UPDATE jobs SET state = ?, reason = ?, changed_at = ?, exit_code = coalesce(?, exit_code), "  # noqa: S608
+        "handle = coalesce(nullif(?, ''), handle), "
+        "started_at = CASE WHEN ? THEN coalesce(started_at, ?) ELSE started_at END, "
+        "ended_at = CASE WHEN ? THEN coalesce(ended_at, ?) ELSE ended_at END "
+        f"WHERE seq = ? RETURNING {_COLUMNS}",
+        (move.to, move.reason, at, move.exit_code, move.handle, move.to is JobState.RUNNING, at, ends, at, seq),
+    ).fetchall()
+    return _job(moved)
