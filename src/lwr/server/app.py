@@ -10,6 +10,7 @@ import asyncio
 import signal
 import ssl
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
@@ -41,18 +42,22 @@ _CLOSE_TIMEOUT_S = 1.0
 
 
 def build(config: Config) -> Service:
-    """Make everything, start nothing.
+    """Make everything, start nothing. When that fails, nothing stays open.
 
     Raises:
         ConfigError: an option that cannot work on this machine.
         StoreError: the database is another server's, newer than this LWR, or damaged.
     """
     tls = ssl_context(config.ssl_pem, config.directory) if config.ssl_pem else None
-    managers = {
-        name: ManagerEntry(each.build(), each.staging_directory, each.system_properties, each.debug)
-        for name, each in config.managers.items()
-    }
-    store = Store(Path(config.persistence_directory))
+    with ExitStack() as undo:
+        store = Store(Path(config.persistence_directory))
+        undo.callback(store.close)
+        managers = {}
+        for name, each in config.managers.items():
+            manager = each.build()
+            undo.callback(manager.stop)
+            managers[name] = ManagerEntry(manager, each.staging_directory, each.system_properties, each.debug)
+        undo.pop_all()
     housekeeper = Housekeeper(store, Retention(config.failed_job_retention_s, config.record_retention_s))
     engine = Engine(store, managers, Stagers(store, config.staging_threads_count), housekeeper)
     return Service(config, store, engine, tls)
