@@ -17,7 +17,8 @@ from lwr.managers.local import QUEUED_PYTHON, UNQUEUED, LocalManager
 from lwr.managers.manager import Site
 from lwr.managers.processes import Process, core_count, job_environment, spawn
 from lwr.managers.scriptfiles import read_marker, write_script
-from tests.conformance.managers import ManagerConformance, SlotConformance, Yard, effects, wait_until
+from tests.conformance.managers import ManagerConformance, SlotConformance
+from tests.conformance.yard import Yard, effects, wait_until
 
 POINTS = (
     "script.before_rename", "script.after_rename", "start.before_spawn", "start.after_spawn", "start.after_report",

@@ -26,7 +26,7 @@ from lwr.managers.processes import (
     signal_name,
     spawn,
 )
-from tests.conformance.managers import DEADLINE_S, Gate, kill_all_below
+from tests.conformance.yard import DEADLINE_S, Gate, kill_all_below
 
 ATTEMPT = uuid.uuid4().hex
 
@@ -118,8 +118,10 @@ def test_a_start_that_fails_is_an_error_and_follows_no_link(layout: JobLayout) -
         spawn(JobLayout(layout.path("nowhere")), {})
 
 
-def test_only_the_very_process_of_a_handle_is_found(layout: JobLayout, gate: Gate) -> None:
-    process = start(layout, f"cat {gate}")
+def test_only_the_very_process_of_a_handle_is_found(layout: JobLayout, gate: Gate, tmp_path: Path) -> None:
+    up = Gate(tmp_path / "up")
+    process = start(layout, f"echo >> {up}; cat {gate}")
+    up.wait_for(1)
     again = find(process.pid, ATTEMPT, process.handle)
     assert again is not None
     assert again.handle == process.handle
@@ -211,7 +213,8 @@ layout = JobLayout(sys.argv[1])
 environment = {"PATH": os.environ["PATH"], "LWR_JOB_MARKER": "a" * 32}
 process, watcher = spawn(layout, environment), Watcher()
 assert process.pidfd is None and not process.ended()
-stranger = find(process.pid, "a" * 32, process.handle)
+while (stranger := find(process.pid, "a" * 32, process.handle)) is None:
+    continue  # it is not its script yet
 watcher.add(process, process.ended)
 watcher.add(stranger, stranger.ended)
 assert watcher.wait(0.0) == []
