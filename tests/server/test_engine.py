@@ -13,10 +13,11 @@ from lwr.core.job import Job, JobKey, JobState, Move
 from lwr.core.ticket import Observation, Phase
 from lwr.core.wire import SetupRequest, Submission
 from lwr.errors import BadName, Conflict, NotFound, Unavailable
-from lwr.server.engine import HOUSEKEEPING_INTERVAL_S, Engine, ManagerEntry
+from lwr.server.engine import HOUSEKEEPING_INTERVAL_S, Engine
 from lwr.server.housekeeping import Housekeeper, Retention
 from lwr.server.staging import Stagers
 from lwr.server.store import Store
+from lwr.server.view import ManagerEntry, View
 from lwr.testing import StagedManager
 from tests.support import wait_until
 
@@ -40,7 +41,9 @@ class Bench:
         staging = str(self.directory / "staging")
         self.engine = Engine(
             self.store,
-            {"_default_": ManagerEntry(self.manager, staging), "b": ManagerEntry(self.other, staging)},
+            View(
+                self.store, {"_default_": ManagerEntry(self.manager, staging), "b": ManagerEntry(self.other, staging)}
+            ),
             Stagers(self.store, threads_count=1),
             Housekeeper(self.store, Retention(failed_job_s=1000.0, record_s=5000.0)),
             clock=lambda: self.now,
@@ -92,7 +95,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 def states(bench: Bench, job: Job) -> list[str]:
-    return [str(event.state) for event in bench.engine.events(job)]
+    return [str(event.state) for event in bench.engine.view.events(job)]
 
 
 # -- the way of a job --------------------------------------------------------------------------------------------------
@@ -310,12 +313,12 @@ def test_a_bad_id_never_reaches_the_disk(bench: Bench, job_id: str) -> None:
 
 def test_files_are_taken_until_the_submit(bench: Bench) -> None:
     with pytest.raises(NotFound):
-        bench.engine.files_for_upload(KEY)
+        bench.engine.view.files_for_upload(KEY)
     bench.engine.setup(KEY, SetupRequest(job_id="7"))
-    bench.engine.files_for_upload(KEY).write(("inputs", "x"), b"x")
+    bench.engine.view.files_for_upload(KEY).write(("inputs", "x"), b"x")
     bench.engine.submit(KEY, ECHO, None)
     with pytest.raises(Conflict, match="no longer taken"):
-        bench.engine.files_for_upload(KEY)
+        bench.engine.view.files_for_upload(KEY)
 
 
 # -- cancel and clean --------------------------------------------------------------------------------------------------
@@ -336,7 +339,7 @@ def test_cancel_wins_when_the_manager_has_it(bench: Bench, phase: Phase, end: Ph
     bench.see(job, phase)
     bench.engine.cancel(KEY)
     wait_until(lambda: bench.manager.cancelled, "the manager's cancel")
-    present = bench.engine.job(KEY)
+    present = bench.engine.view.job(KEY)
     assert present is not None
     assert not present.terminal  # only when no process is left
     bench.see(job, end, exit_code=None if end is Phase.GONE else 0)
@@ -358,11 +361,11 @@ def test_clean_removes_the_directory_and_nothing_else(bench: Bench, tmp_path: Pa
     bench.path("7", "outputs", "link").symlink_to(outside)
     bench.engine.clean(KEY)
     assert not bench.path("7").exists()
-    assert bench.engine.job(KEY) is None
+    assert bench.engine.view.job(KEY) is None
     wait_until(lambda: not list(bench.path(".trash").iterdir()), "an empty trash")
     assert (outside / "file").read_text() == "stays"
     bench.engine.clean(KEY)
-    latest = bench.engine.latest(KEY)
+    latest = bench.engine.view.latest(KEY)
     assert latest is not None
     assert latest.attempt == job.attempt
 

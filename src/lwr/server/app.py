@@ -20,7 +20,7 @@ from aiohttp import web
 from lwr import __version__
 from lwr.config import Config
 from lwr.errors import ConfigError
-from lwr.server.engine import Engine, ManagerEntry
+from lwr.server.engine import Engine
 from lwr.server.guard import Guard
 from lwr.server.housekeeping import Housekeeper, Retention
 from lwr.server.http import classic, rest
@@ -33,6 +33,7 @@ from lwr.server.http.uploads import Uploads
 from lwr.server.staging import Stagers
 from lwr.server.store import Store
 from lwr.server.tls import ssl_context
+from lwr.server.view import ManagerEntry, View
 
 log = structlog.get_logger("lwr")
 
@@ -59,7 +60,7 @@ def build(config: Config) -> Service:
             managers[name] = ManagerEntry(manager, each.staging_directory, each.system_properties, each.debug)
         undo.pop_all()
     housekeeper = Housekeeper(store, Retention(config.failed_job_retention_s, config.record_retention_s))
-    engine = Engine(store, managers, Stagers(store, config.staging_threads_count), housekeeper)
+    engine = Engine(store, View(store, managers), Stagers(store, config.staging_threads_count), housekeeper)
     return Service(config, store, engine, tls)
 
 
@@ -119,8 +120,8 @@ class Service:
 
     def _edge(self) -> Edge:
         engine, pool = self._engine, self._pool
-        jobs, downloads = rest.Jobs(engine, pool), Downloads(engine, pool)
-        uploads = Uploads(engine, pool, self._config.maximum_upload_bytes)
+        jobs, downloads = rest.Jobs(engine, pool), Downloads(engine.view, pool)
+        uploads = Uploads(engine.view, pool, self._config.maximum_upload_bytes)
         router = Router(
             [
                 *Pages(engine, pool).routes(),

@@ -2,8 +2,8 @@
 
 The way of a job: `setup` makes a row and a directory, `submit` stores the description, `tick` hands the job to
 `lwr.server.staging` (before and after the run) and to its manager, and turns the managers' observations into moves.
-Every live state has one action to take up again (`_resume`), so that a restart is the same as going on. Must not know
-HTTP, messages or how a manager works.
+Every live state has one action to take up again (`_resume`), so that a restart is the same as going on. Looking at
+jobs is `lwr.server.view`'s. Must not know HTTP, messages or how a manager works.
 
 `tick` is one step without waiting and without a sleep; `start` runs it in a thread whenever there is news.
 """
@@ -15,7 +15,6 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -23,17 +22,15 @@ from queue import SimpleQueue
 import structlog
 
 from lwr.core.job import TERMINAL, Job, JobKey, JobState, Move, check_job_id, conclude
-from lwr.core.places import PARTS, SETUP_AREAS, JobLayout
+from lwr.core.places import PARTS, SETUP_AREAS
 from lwr.core.ticket import Adoption, Observation
-from lwr.core.wire import Results, SetupRequest, Submission
-from lwr.errors import Conflict, IllegalMove, NotFound
+from lwr.core.wire import SetupRequest, Submission
+from lwr.errors import Conflict, IllegalMove
 from lwr.faults import fault
-from lwr.managers.manager import JobManager
-from lwr.server import results
 from lwr.server.housekeeping import Housekeeper
 from lwr.server.staging import Stagers
-from lwr.server.store import Event, FileDigest, Store
-from lwr.transfer.jobfiles import JobFiles
+from lwr.server.store import FileDigest, Store
+from lwr.server.view import ManagerEntry, View
 from lwr.transfer.removal import remove_tree
 
 log = structlog.get_logger("lwr")
@@ -41,25 +38,9 @@ log = structlog.get_logger("lwr")
 #: Between two looks for what has to be removed or has become old.
 HOUSEKEEPING_INTERVAL_S = 60.0
 #: How long a set-up waits for the attempt that it replaces to end.
-REPLACE_TIMEOUT_S = 20.0
+REPLACE_TIMEOUT_S = 10.0
 #: Before a step that failed (a full disk) is tried again.
 RETRY_INTERVAL_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class ManagerEntry:
-    """A manager by its name in the configuration.
-
-    Args:
-        staging_directory: absolute; the job directories of this manager are made in it.
-        system_properties: what clients are told about this machine.
-        keep_directories: `debug`: job directories are never removed.
-    """
-
-    manager: JobManager
-    staging_directory: str
-    system_properties: Mapping[str, str] = field(default_factory=dict)
-    keep_directories: bool = False
 
 
 class Engine:
@@ -68,13 +49,13 @@ class Engine:
     def __init__(
         self,
         store: Store,
-        managers: Mapping[str, ManagerEntry],
+        view: View,
         stagers: Stagers,
         housekeeper: Housekeeper,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self.view = view
         self._store = store
-        self._managers = managers
         self._stagers = stagers
         self._housekeeper = housekeeper
         self._clock = clock
@@ -91,11 +72,11 @@ class Engine:
 
     def start(self) -> None:
         """Start managers and stagers, take up every job where the last server left it, and go on from there."""
-        for entry in self._managers.values():
+        for entry in self.view.managers.values():
             Path(entry.staging_directory).mkdir(parents=True, exist_ok=True)
             entry.manager.start(self.report)
         self._stagers.start()
-        self._housekeeper.start([entry.staging_directory for entry in self._managers.values()])
+        self._housekeeper.start([entry.staging_directory for entry in self.view.managers.values()])
         self.recover()
         self._thread.start()
         self._ready = True
@@ -108,26 +89,26 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join()
         self._stagers.stop()
-        for entry in self._managers.values():
+        for entry in self.view.managers.values():
             entry.manager.stop()
         self._housekeeper.stop()
 
     def recover(self) -> None:
         """Take up every unfinished job. Called by `start`, before any request."""
-        adoptions: dict[str, list[Adoption]] = {name: [] for name in self._managers}
+        adoptions: dict[str, list[Adoption]] = {name: [] for name in self.view.managers}
         orphans = 0
         for job, number in self._store.unfinished():
-            if job.key.manager not in self._managers:
+            if job.key.manager not in self.view.managers:
                 orphans += 1
             elif job.state in (JobState.QUEUED, JobState.RUNNING):
-                adoption = Adoption(job.attempt, job.key.job_id, number, self.layout(job), job.handle)
+                adoption = Adoption(job.attempt, job.key.job_id, number, self.view.layout(job), job.handle)
                 adoptions[job.key.manager].append(adoption)
                 if job.cancel_requested:
                     self._look_again(job.attempt)
             else:
                 self._look_again(job.attempt)
         for name, adopted in adoptions.items():
-            self._managers[name].manager.adopt(adopted)
+            self.view.managers[name].manager.adopt(adopted)
         if orphans:
             log.warning("jobs of managers that are not configured any more", jobs=orphans)
 
@@ -156,7 +137,7 @@ class Engine:
             Conflict: the old attempt does not end, or its directory belongs to somebody else.
             Unavailable: the disk is full.
         """
-        entry = self._entry(key.manager)
+        entry = self.view.entry(key.manager)
         check_job_id(key.job_id)
         self._housekeeper.check_room(entry.staging_directory)
         with self._lock(key):
@@ -164,7 +145,7 @@ class Engine:
             if job is None or job.cleaned_at is not None:
                 return self._begin(key, request, entry, job)
             if job.state is JobState.NEW and not (job.cancel_requested or job.clean_requested):
-                self.files(job).make(SETUP_AREAS)
+                self.view.files(job).make(SETUP_AREAS)
                 return job
             if not job.terminal:
                 self.cancel(key)
@@ -186,7 +167,7 @@ class Engine:
         if job is None:
             raise self._not_ours(key, directory)
         fault("setup.after_commit")
-        self.files(job).make(SETUP_AREAS)
+        self.view.files(job).make(SETUP_AREAS)
         log.info("job set up", job=str(key), tool=request.tool_id)
         return job
 
@@ -215,7 +196,7 @@ class Engine:
             job = self._store.current(key)
         if job is None or job.cleaned_at is not None:
             if setup is None:
-                raise self._unknown(key)
+                raise self.view.unknown(key)
             job = self.setup(key, setup)
         with self._lock(key):
             job = self._store.current(key) or job
@@ -230,8 +211,8 @@ class Engine:
                     else f"Job {key} cannot be submitted: it was cancelled.",
                     "Set the job up again to start a fresh attempt.",
                 )
-            remove_tree(self.layout(job).path(PARTS))  # of uploads that were cut; no more are taken from here on
-            self.files(job).sync()
+            remove_tree(self.view.layout(job).path(PARTS))  # of uploads that were cut; no more are taken from here on
+            self.view.files(job).sync()
             fault("submit.before_commit")
             try:
                 self._store.submit(job, description, self._clock())
@@ -244,7 +225,7 @@ class Engine:
 
     def cancel(self, key: JobKey) -> None:
         """Ask for a job to be cancelled; unknown and finished jobs: nothing. The wish is durable on return."""
-        job = self.job(key)
+        job = self.view.job(key)
         if job is None or job.terminal or job.cancel_requested:
             return
         self._store.wish(job, cancel=True)
@@ -254,8 +235,8 @@ class Engine:
 
     def clean(self, key: JobKey) -> None:
         """Remove a job's directory; a live job is cancelled first and removed when it is over. Unknown: nothing."""
-        job = self.job(key)
-        if job is None or self._entry(key.manager).keep_directories:
+        job = self.view.job(key)
+        if job is None or self.view.entry(key.manager).keep_directories:
             return
         if job.terminal:
             self._remove(job)
@@ -274,70 +255,11 @@ class Engine:
             self._store.cleaned([job], self._clock())
         log.info("job cleaned", job=str(job.key))
 
-    # -- what clients look at ------------------------------------------------------------------------------------
-
-    def job(self, key: JobKey) -> Job | None:
-        """The present attempt, None when there is none or it was cleaned. Quick: one look-up by index."""
-        job = self._store.current(key)
-        return None if job is None or job.cleaned_at is not None else job
-
-    def jobs(self, state: JobState | None, manager: str | None, limit: int, before_seq: int | None) -> list[Job]:
-        """Attempts, newest first, cleaned and replaced ones too."""
-        return self._store.jobs(state, manager, limit, before_seq)
-
-    def latest(self, key: JobKey) -> Job | None:
-        """The latest attempt, also when it was cleaned: for those who ask what became of a job."""
-        return self._store.current(key)
-
-    def events(self, job: Job) -> list[Event]:
-        return self._store.events(job)
-
-    def layout(self, job: Job) -> JobLayout:
-        return JobLayout(job.directory, windows=os.name == "nt")
-
-    def files(self, job: Job) -> JobFiles:
-        return JobFiles(job.directory)
-
-    def files_for_upload(self, key: JobKey) -> JobFiles:
-        """Where a client may put files of a job; NotFound, or Conflict once it is submitted."""
-        job = self._known(key)
-        if job.submitted or job.state is not JobState.NEW:
-            raise Conflict(
-                f"Job {key} is {job.state}: its files are no longer taken.",
-                "Files are sent between set-up and submit; set the job up again to start over.",
-            )
-        return self.files(job)
-
-    def files_for_download(self, key: JobKey) -> JobFiles:
-        return self.files(self._known(key))
-
-    def results(self, job: Job) -> Results:
-        """What the job left behind; reads its directory, so it may take a while."""
-        stored = self._store.submission(job)
-        return results.read(self.files(job), Submission.from_stored(stored[1]) if stored else None)
-
-    def digest(self, key: JobKey, components: tuple[str, ...]) -> bytes:
-        """SHA-256 of a file as it is now: taken when it was collected, or computed now and remembered."""
-        job = self._known(key)
-        return results.digest(self._store, job, self.files(job), components)
-
-    def system_properties(self, manager: str) -> Mapping[str, str]:
-        return self._entry(manager).system_properties
-
-    def expected_layout(self, key: JobKey) -> JobLayout:
-        """Where a job of that key would live, whether or not it exists."""
-        root = os.path.join(self._entry(key.manager).staging_directory, check_job_id(key.job_id))
-        return JobLayout(root, windows=os.name == "nt")
-
-    def check_manager(self, name: str) -> None:
-        """Raises NotFound for a manager that is not configured."""
-        self._entry(name)
-
     def problems(self) -> list[str]:
         """Why this server takes no jobs now, a sentence each; empty: it does."""
         if not self._ready:
             return ["The server is starting or stopping."]
-        return self._housekeeper.problems([entry.staging_directory for entry in self._managers.values()])
+        return self._housekeeper.problems([entry.staging_directory for entry in self.view.managers.values()])
 
     # -- what moves jobs -----------------------------------------------------------------------------------------
 
@@ -387,18 +309,18 @@ class Engine:
 
     def _resume(self, job: Job) -> None:
         """Do what a job's state asks for now. Doing it twice is harmless; this is also how a restart goes on."""
-        entry = self._managers.get(job.key.manager)
+        entry = self.view.managers.get(job.key.manager)
         if entry is None:
             return
         match job.state:
             case JobState.NEW if job.cancel_requested:
                 self._finish(job, Move(JobState.CANCELLED, "cancelled before it was submitted"))
             case JobState.PREPROCESSING:
-                self._stagers.prepare(job, self.layout(job), entry.manager, self._finish)
+                self._stagers.prepare(job, self.view.layout(job), entry.manager, self._finish)
             case JobState.QUEUED | JobState.RUNNING if job.cancel_requested:
                 entry.manager.cancel(job.attempt)
             case JobState.POSTPROCESSING:
-                self._stagers.collect(job, self.layout(job), self._finish)
+                self._stagers.collect(job, self.view.layout(job), self._finish)
             case state if state in TERMINAL and job.clean_requested and job.cleaned_at is None:
                 # Not here: the lock may be held by a set-up that waits for this thread.
                 self._housekeeper.later(partial(self._remove, job))
@@ -423,32 +345,12 @@ class Engine:
         now = self._clock()
         if self._housekeeper.due(now, HOUSEKEEPING_INTERVAL_S):
             for job in self._housekeeper.abandoned(now):
-                if job.key.manager in self._managers and not self._managers[job.key.manager].keep_directories:
+                if job.key.manager in self.view.managers and not self.view.managers[job.key.manager].keep_directories:
                     log.info("abandoned job is removed", job=str(job.key), state=str(job.state))
                     self._store.wish(job, cancel=not job.terminal, clean=True)
                     self._look_again(job.attempt)
 
     # -- small parts ---------------------------------------------------------------------------------------------
-
-    def _entry(self, name: str) -> ManagerEntry:
-        try:
-            return self._managers[name]
-        except KeyError:
-            raise NotFound(
-                f"This server has no manager called {name[:60]!r}.",
-                "Names stand in job_managers.ini as [manager:NAME].",
-            ) from None
-
-    def _known(self, key: JobKey) -> Job:
-        self._entry(key.manager)
-        job = self.job(key)
-        if job is None:
-            raise self._unknown(key)
-        return job
-
-    @staticmethod
-    def _unknown(key: JobKey) -> NotFound:
-        return NotFound(f"There is no job {key.job_id[:140]!r} here.", "Set it up first; a cleaned job is gone.")
 
     def _lock(self, key: JobKey) -> threading.Lock:
         return self._locks[hash(key) % len(self._locks)]

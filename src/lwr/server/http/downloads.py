@@ -19,11 +19,11 @@ from aiohttp.http import HttpVersion11
 from lwr.core.places import JobLayout, resolve
 from lwr.core.wire import FILE_KINDS, FileKind
 from lwr.errors import BadRequest, NotFound
-from lwr.server.engine import Engine
 from lwr.server.http import ranges
 from lwr.server.http.answers import json_answer
 from lwr.server.http.pool import Pool
 from lwr.server.http.routing import Call
+from lwr.server.view import View
 from lwr.transfer.digests import digest_field
 from lwr.transfer.jobfiles import OpenFile
 
@@ -49,8 +49,8 @@ class Found:
 class Downloads:
     """Handlers that give files. One per server."""
 
-    def __init__(self, engine: Engine, pool: Pool) -> None:
-        self._engine = engine
+    def __init__(self, view: View, pool: Pool) -> None:
+        self._view = view
         self._pool = pool
 
     async def download(self, call: Call) -> web.StreamResponse:
@@ -91,12 +91,12 @@ class Downloads:
             else:
                 found.opened.close()
                 components = found.components
-        root = self._engine.files_for_download(call.key).root
+        root = self._view.files_for_download(call.key).root
         return JobLayout(root, windows=_WINDOWS).path(*components)
 
     def find(self, call: Call, kind: FileKind) -> Found:
         """Open what the call names; blocking. A name with `*` or `?` that is none literally is a pattern."""
-        files = self._engine.files_for_download(call.key)
+        files = self._view.files_for_download(call.key)
         components = call.components(kind, windows=_WINDOWS)
         try:
             opened = files.open(components)
@@ -126,7 +126,7 @@ class Downloads:
             return web.Response(status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers=headers)
         headers["Content-Type"] = "application/octet-stream"
         if request.method != "HEAD" or "Want-Repr-Digest" in request.headers:
-            headers["Repr-Digest"] = digest_field(await self._pool.run(self._engine.digest, call.key, found.components))
+            headers["Repr-Digest"] = digest_field(await self._pool.run(self._view.digest, call.key, found.components))
         answer = web.StreamResponse(headers=headers)
         if len(part) < opened.size_bytes:
             answer.set_status(HTTPStatus.PARTIAL_CONTENT)

@@ -36,6 +36,7 @@ class Pages:
 
     def __init__(self, engine: Engine, pool: Pool) -> None:
         self._engine = engine
+        self._view = engine.view
         self._pool = pool
 
     def routes(self) -> list[Route]:
@@ -52,20 +53,20 @@ class Pages:
         named = call.request.raw_path.startswith("/managers/")
         manager = call.manager if named else call.values.get("manager") or None
         if manager is not None:
-            self._engine.check_manager(manager)
+            self._view.entry(manager)
         limit = call.count("limit", _PAGE_JOBS, _MAX_PAGE_JOBS)
         before = call.count("before", 1, _MAX_SEQ) if "before" in call.values else None
-        found = await self._pool.run(self._engine.jobs, state, manager, limit, before)
+        found = await self._pool.run(self._view.jobs, state, manager, limit, before)
         return json_answer(
             {"jobs": [_shown(job) for job in found], "next": found[-1].seq if len(found) == limit else None}
         )
 
     async def job(self, call: Call) -> web.StreamResponse:
-        self._engine.check_manager(call.manager)
-        job = await self._pool.run(self._engine.latest, call.key)
+        self._view.entry(call.manager)
+        job = await self._pool.run(self._view.latest, call.key)
         if job is None:
             raise NotFound(f"There is no job {call.key.job_id} here.", "GET /jobs lists those that are.")
-        events = await self._pool.run(self._engine.events, job)
+        events = await self._pool.run(self._view.events, job)
         told = [{"at": event.at, "state": str(event.state), "reason": event.reason} for event in events]
         return json_answer({**_shown(job), "events": told})
 

@@ -53,6 +53,7 @@ class Jobs:
 
     def __init__(self, engine: Engine, pool: Pool) -> None:
         self._engine = engine
+        self._view = engine.view
         self._pool = pool
 
     async def setup(self, call: Call) -> web.StreamResponse:
@@ -62,20 +63,20 @@ class Jobs:
             tool_version=call.values.get("tool_version", ""),
         )
         job = await self._pool.run(self._engine.setup, call.key, request)
-        return json_answer(setup_reply(job, self._engine.layout(job), self._engine.system_properties(call.manager)))
+        return json_answer(setup_reply(job, self._view.layout(job), self._view.system_properties(call.manager)))
 
     async def submit(self, call: Call) -> web.StreamResponse:
         await self._pool.run(self._submit, call)
         return ok()
 
     def _submit(self, call: Call) -> None:
-        self._engine.check_manager(call.manager)
+        self._view.entry(call.manager)
         submission, setup = submission_from_query(call.values)
         self._engine.submit(call.key, submission, setup)
 
     async def status(self, call: Call) -> web.StreamResponse:
         """Always an answer in the shape that pollers understand, also for a job that nobody knows."""
-        job = self._engine.job(call.key)
+        job = self._view.job(call.key)
         if job is not None and not job.terminal:
             return json_answer(unfinished_reply(job))
         if job is None:
@@ -84,16 +85,16 @@ class Jobs:
 
     def _finished(self, job: Job, classic: bool) -> dict[str, Any]:
         try:
-            results = self._engine.results(job)
+            results = self._view.results(job)
         except LwrError:
             results = Results()  # its directory is going away: the state still holds
-        properties = self._engine.system_properties(job.key.manager)
-        return finished_reply(job, self._engine.layout(job), results, properties, classic=classic)
+        properties = self._view.system_properties(job.key.manager)
+        return finished_reply(job, self._view.layout(job), results, properties, classic=classic)
 
     def _lost(self, call: Call) -> dict[str, Any]:
         try:
-            layout = self._engine.expected_layout(call.key)
-            properties = self._engine.system_properties(call.manager)
+            layout = self._view.expected_layout(call.key)
+            properties = self._view.system_properties(call.manager)
             reason = f"This server has no job {call.key.job_id}."
         except NotFound as error:  # the manager
             layout, properties, reason = JobLayout(""), {}, str(error)
@@ -105,7 +106,7 @@ class Jobs:
         return ok()
 
     def _cancel(self, key: JobKey) -> None:
-        self._engine.check_manager(key.manager)
+        self._view.entry(key.manager)
         self._engine.cancel(key)
 
     async def clean(self, call: Call) -> web.StreamResponse:
@@ -113,7 +114,7 @@ class Jobs:
         return ok()
 
     def _clean(self, key: JobKey) -> None:
-        self._engine.check_manager(key.manager)
+        self._view.entry(key.manager)
         self._engine.clean(key)
 
 

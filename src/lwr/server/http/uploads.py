@@ -20,10 +20,10 @@ from lwr.core.job import JobKey
 from lwr.core.places import JobLayout
 from lwr.core.wire import FILE_KINDS
 from lwr.errors import BadRequest, DigestMismatch, TooLarge
-from lwr.server.engine import Engine
 from lwr.server.http.answers import Refused, json_answer
 from lwr.server.http.pool import Pool
 from lwr.server.http.routing import Call
+from lwr.server.view import View
 from lwr.transfer.digests import digest_field, sha256_of_field
 
 #: A body of known length up to this is received first and stored in one go.
@@ -55,8 +55,8 @@ class Uploads:
         maximum_bytes: of one file; 0 for no limit.
     """
 
-    def __init__(self, engine: Engine, pool: Pool, maximum_bytes: int) -> None:
-        self._engine = engine
+    def __init__(self, view: View, pool: Pool, maximum_bytes: int) -> None:
+        self._view = view
         self._pool = pool
         self._maximum_bytes = maximum_bytes
         self._active = 0
@@ -112,12 +112,12 @@ class Uploads:
 
     def _store(self, key: JobKey, wanted: _Wanted, chunks: Sequence[bytes]) -> tuple[str, bytes]:
         """Store a small file, all in one call."""
-        with _Incoming(self._engine, key, wanted) as incoming:
+        with _Incoming(self._view, key, wanted) as incoming:
             incoming.put(chunks)
             return incoming.commit()
 
     async def _stream(self, call: Call, wanted: _Wanted) -> tuple[str, bytes]:
-        incoming = await self._pool.run(_Incoming, self._engine, call.key, wanted)
+        incoming = await self._pool.run(_Incoming, self._view, call.key, wanted)
         self._active += 1
         try:
             _invite(call.request)
@@ -157,12 +157,12 @@ class Uploads:
 class _Incoming:
     """A file that is arriving: its parts and its digest. All methods block; `close` it."""
 
-    def __init__(self, engine: Engine, key: JobKey, wanted: _Wanted) -> None:
-        self._engine = engine
+    def __init__(self, view: View, key: JobKey, wanted: _Wanted) -> None:
+        self._view = view
         self._key = key
         self._wanted = wanted
         self._sha256 = hashlib.sha256()
-        files = engine.files_for_upload(key)
+        files = view.files_for_upload(key)
         with ExitStack() as parts:
             self._parts = [parts.enter_context(files.part()) for _ in wanted.places]
             self._open = parts.pop_all()
@@ -183,7 +183,7 @@ class _Incoming:
                 "The SHA-256 of the bytes that arrived is not the one in Repr-Digest.", "Send the file again."
             )
         # Again: the job may have been submitted while the file arrived. (Set up anew, it has no such part.)
-        files = self._engine.files_for_upload(self._key)
+        files = self._view.files_for_upload(self._key)
         for part, place in zip(self._parts, self._wanted.places, strict=True):
             part.commit(place)
         return JobLayout(files.root, windows=_WINDOWS).path(*self._wanted.places[0]), sha256
