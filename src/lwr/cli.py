@@ -63,6 +63,7 @@ def _run(args: argparse.Namespace) -> int:
     from importlib import import_module
 
     code: int = import_module(f"lwr.commands.{args.command}").run(args)
+    sys.stdout.flush()  # here, where a reader that has gone is no trouble yet
     return code
 
 
