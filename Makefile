@@ -10,7 +10,7 @@ PEERS := pulsar-app-0.16.0 pulsar-galaxy-lib-0.15.15
 PEERS_READY := $(PEERS:%=.venv-peers/%/.ready)
 # Workers for pytest; `make test N=8` on a larger machine.
 N ?= 2
-PYTEST := $(BIN)/python -m pytest -n $(N)
+PYTEST := $(BIN)/python -m pytest -n $(N) --dist worksteal
 
 .PHONY: help demo venv peers test test-unit test-full coverage check format docs generate bench clean
 
