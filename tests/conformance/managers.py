@@ -212,6 +212,7 @@ show \)
         heard = len(yard.ledger.of(ticket))
         second = yard.manager()
         second.adopt([Adoption(ticket.attempt, ticket.job_id, ticket.order, ticket.layout, handle)])
+        wait_until(lambda: len(yard.ledger.of(ticket)) > heard)
         gate.open()
         assert yard.ledger.wait_over(ticket).exit_code == 8
         assert [seen.phase for seen in yard.ledger.of(ticket)[heard:]] == [Phase.RUNNING, Phase.ENDED]

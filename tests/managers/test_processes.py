@@ -26,7 +26,7 @@ from lwr.managers.processes import (
     signal_name,
     spawn,
 )
-from tests.conformance.yard import DEADLINE_S, Gate, kill_all_below
+from tests.conformance.yard import DEADLINE_S, Gate, kill_all_below, wait_until
 
 ATTEMPT = uuid.uuid4().hex
 
@@ -142,6 +142,19 @@ def test_only_the_very_process_of_a_handle_is_found(layout: JobLayout, gate: Gat
     process.release()
     with pytest.raises(ProcessLookupError):
         Process(process.pid)
+
+
+def test_a_process_that_is_between_two_programs_is_not_taken_for_gone(layout: JobLayout, gate: Gate) -> None:
+    Path(layout.script).write_text(f"cat {gate}")
+    bare = spawn(layout, {})
+    # An empty environment is what such a process shows; only its handle says that it is worth another look.
+    wait_until(lambda: bare.is_being_executed())
+    with pytest.raises(BlockingIOError):
+        find(bare.pid, ATTEMPT, bare.handle)
+    assert find(bare.pid, ATTEMPT) is None
+    bare.signal(signal.SIGKILL)
+    wait_for_end(bare)
+    bare.release()
 
 
 def test_a_number_that_came_to_mean_a_stranger_is_not_hit(layout: JobLayout) -> None:

@@ -8,6 +8,7 @@ know slots, queues or observations.
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import selectors
@@ -108,10 +109,19 @@ class Process:
         """Whether it began with the attempt's marker in its environment, and lives. OSError when that cannot be
         seen."""
         try:
-            environ = self._seen.environ() if self._seen is not None else {}
-            return environ.get(MARKER_NAME) == attempt and not self.ended()
+            return self._environ().get(MARKER_NAME) == attempt and not self.ended()
         except psutil.Error:
             return False
+
+    def is_being_executed(self) -> bool:
+        """Whether it may be on its way from one program to the next, when it has no environment for a moment."""
+        try:
+            return not self._environ() and not self.ended()
+        except psutil.Error:
+            return False
+
+    def _environ(self) -> dict[str, str]:
+        return self._seen.environ() if self._seen is not None else {}
 
     def signal(self, number: int) -> None:
         """Send a signal to it and to nobody else; one that is gone or belongs to another user gets none."""
@@ -174,6 +184,8 @@ def find(pid: int, attempt: str, handle: str = "") -> Process | None:
     try:
         # Alive after its environment was read: the number meant the held process all the time.
         found = process.carries(attempt) and handle in ("", process.handle)
+        if not found and handle == process.handle and process.is_being_executed():
+            raise BlockingIOError(errno.EAGAIN, f"process {pid} begins only now")
     finally:
         if not found:
             process.release()
