@@ -1,4 +1,4 @@
--- Uploads of 4 KiB to one job, the argument, under a thousand names for each thread.
+-- Uploads of 4 KiB to one job, the argument, each under a name of its own.
 require("common")
 
 local piece = string.rep("0123456789abcdef", 256)
@@ -10,6 +10,6 @@ end
 
 function request()
   serial = serial + 1
-  local name = "t" .. number .. "n" .. serial % 1000
+  local name = "t" .. number .. "n" .. serial
   return wrk.format("POST", "/jobs/" .. id .. "/files" .. query(id, name, "input"), nil, piece)
 end
