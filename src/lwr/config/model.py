@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -80,6 +81,7 @@ class Config:
     notices: tuple[str, ...] = ()
 
 
+@lru_cache(maxsize=64)  # asked for the Host of every request
 def is_loopback(host: str) -> bool:
     """Whether only programs on this machine can reach a server on this host."""
     name = host.strip("[]").lower()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import PurePosixPath, PureWindowsPath
 
 from lwr.errors import BadName
 
@@ -65,8 +64,8 @@ class JobLayout:
 
     def path(self, *components: str) -> str:
         """Absolute path of something below the job's directory; the caller has checked the components."""
-        flavour = PureWindowsPath if self.windows else PurePosixPath
-        return str(flavour(self.root, *components))
+        # Text, not a path object: a set-up alone computes eight of these, and they would cost more than its answer.
+        return self.separator.join((self.root.rstrip("/\\" if self.windows else "/"), *components))
 
     def area(self, area: Area) -> str:
         return self.path(area.value) if area.value else self.root

@@ -98,7 +98,16 @@ _galaxy_setup_environment() {{
     if [ "$1" = True ] && [ -z "$VIRTUAL_ENV" ] && [ -f "$GALAXY_VIRTUAL_ENV/bin/activate" ]; then
         . "$GALAXY_VIRTUAL_ENV/bin/activate"
     fi
-    export GALAXY_PYTHON="$(command -v python || command -v python3)"
+    # `command -v` would cost a process for each job.
+    lwr_ifs=$IFS
+    IFS=:
+    export GALAXY_PYTHON=
+    for lwr_name in python python3; do
+        for lwr_dir in $PATH; do
+            [ -z "$GALAXY_PYTHON" ] && [ -x "$lwr_dir/$lwr_name" ] && GALAXY_PYTHON=$lwr_dir/$lwr_name
+        done
+    done
+    IFS=$lwr_ifs
 }}
 _galaxy_setup_environment "$PRESERVE_GALAXY_ENVIRONMENT"
 """

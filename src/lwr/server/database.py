@@ -26,8 +26,9 @@ MIGRATIONS: tuple[str, ...] = ()
 class _Request(Generic[T]):
     """One caller's work and what became of it."""
 
-    def __init__(self, work: Callable[[sqlite3.Connection], T]) -> None:
+    def __init__(self, work: Callable[[sqlite3.Connection], T], durable: bool) -> None:
         self.work = work
+        self.durable = durable
         self.done = False
         self.value: T | None = None
         self.error: BaseException | None = None
@@ -48,6 +49,7 @@ class Database:
         self._mutex = threading.Lock()  # guards the two lists
         self._waiting: list[_Request[Any]] = []
         self._turn = threading.Lock()  # held by the thread that writes for all
+        self._syncs = True
         self._lock = _hold_alone(path)
         try:
             with _sqlite_errors(path):
@@ -57,15 +59,18 @@ class Database:
             self.close()
             raise
 
-    def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def write(self, work: Callable[[sqlite3.Connection], T], *, durable: bool = True) -> T:
         """Run `work` in a transaction and return what it returned, once that is on disk for good.
+
+        With `durable` false a killed process loses nothing either, but a machine that loses power may: for what can
+        be found out again. It is on disk with the next durable write.
 
         `work` must only use the connection. When it raises, nothing of it remains and the error comes out here.
 
         Raises:
             Unavailable: the disk took no write; nothing of it remains.
         """
-        request = _Request(work)
+        request = _Request(work, durable)
         with self._mutex:
             self._waiting.append(request)
         with self._turn:
@@ -95,6 +100,7 @@ class Database:
     def _commit(self, batch: list[_Request[Any]]) -> None:
         try:
             with _sqlite_errors(self._path):
+                self._sync_at_commit(any(request.durable for request in batch))
                 self._writer.execute("BEGIN IMMEDIATE")
                 for request in batch:
                     self._run(request)
@@ -107,6 +113,12 @@ class Database:
         finally:
             for request in batch:
                 request.done = True
+
+    def _sync_at_commit(self, wanted: bool) -> None:
+        if wanted is not self._syncs:
+            # In WAL mode NORMAL leaves out the sync of the log at each commit, and nothing else.
+            self._writer.execute(f"PRAGMA synchronous={'FULL' if wanted else 'NORMAL'}")
+            self._syncs = wanted
 
     def _run(self, request: _Request[Any]) -> None:
         self._writer.execute("SAVEPOINT one")

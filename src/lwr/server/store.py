@@ -16,6 +16,10 @@ from lwr.core.job import CANCELLED_REASON, TERMINAL, TRANSITIONS, Job, JobKey, J
 from lwr.errors import IllegalMove
 from lwr.server.database import Database
 
+#: A machine that lost power finds these out again, from the manager or the exit file. RUNNING is not among them: a job
+#: that was forgotten there would be started a second time.
+_SEEN_AGAIN = frozenset({JobState.QUEUED, JobState.POSTPROCESSING})
+
 _COLUMNS = (
     "seq, manager, job_id, attempt, state, directory, tool_id, tool_version, cancel_requested, clean_requested, "
     "handle, exit_code, reason, created_at, submitted_at, started_at, ended_at, cleaned_at"
@@ -170,7 +174,7 @@ class Store:
             made = [_move(connection, job.seq, move, at) for job, move in moves]
             return [job for job in made if job is not None]
 
-        return self._database.write(work)
+        return self._database.write(work, durable=not all(move.to in _SEEN_AGAIN for _, move in moves))
 
     # -- many jobs -----------------------------------------------------------------------------------------------
 

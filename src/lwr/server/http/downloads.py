@@ -58,7 +58,9 @@ class Downloads:
 
     async def download_as(self, kind_name: str, call: Call) -> web.StreamResponse:
         """Send a file; a kind that is not known means outputs. Raises NotFound, BadName or BadRequest."""
-        found = await self._pool.run(self.find, call, FILE_KINDS.get(kind_name, FILE_KINDS["output"]))
+        kind = FILE_KINDS.get(kind_name, FILE_KINDS["output"])
+        find = self._pool.run if call.is_glob(kind) else self._pool.brief
+        found = await find(self.find, call, kind)
         try:
             if call.careful:
                 return await self._send_carefully(call, found)

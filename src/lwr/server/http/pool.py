@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar, TypeVarTuple
@@ -13,12 +14,16 @@ Result = TypeVar("Result")
 
 #: Constant, and all started at once, so that the number of threads never depends on the load.
 THREADS_COUNT = 8
+#: How long a brief call may take, and how long none is made on the event loop after one that took longer.
+BRIEF_S = 0.02
+WARY_S = 5.0
 
 
 class Pool:
     """A constant number of threads. `stop` it."""
 
     def __init__(self) -> None:
+        self._wary_until = 0.0
         self._executor = ThreadPoolExecutor(THREADS_COUNT, thread_name_prefix="http")
         together = threading.Barrier(THREADS_COUNT)
         for started in [self._executor.submit(together.wait) for _ in range(THREADS_COUNT)]:
@@ -27,6 +32,21 @@ class Pool:
     def run(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> asyncio.Future[Result]:
         """Begin a blocking call now; await what it returns or raises. Called on the event loop."""
         return asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+    async def brief(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
+        """Make a call that takes microseconds as long as the disk is quick: a few operations on one small file.
+
+        At once, on the event loop: the way to a thread and back costs three times as much as the call. After one that
+        took longer than `BRIEF_S`, all go to the threads for `WARY_S`, so that a slow disk holds up nobody else.
+        """
+        if time.monotonic() < self._wary_until:
+            return await self.run(function, *arguments)
+        began = time.monotonic()
+        try:
+            return function(*arguments)
+        finally:
+            if (now := time.monotonic()) - began > BRIEF_S:
+                self._wary_until = now + WARY_S
 
     def stop(self) -> None:
         """Return when every call is over. May be called twice."""

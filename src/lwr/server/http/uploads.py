@@ -77,7 +77,7 @@ class Uploads:
         if wanted.length is not None and wanted.length <= SMALL_BYTES:
             _invite(call.request)
             data = await _whole(call.request.content)
-            path, sha256 = await self._pool.run(self._store, call.key, wanted, [data])
+            path, sha256 = await self._pool.brief(self._store, call.key, wanted, [data])
         else:
             path, sha256 = await self._stream(call, wanted)
         answer = json_answer({"path": path})
@@ -116,13 +116,18 @@ class Uploads:
             incoming.put(chunks)
             return incoming.commit()
 
+    def _finish(self, incoming: _Incoming) -> tuple[str, bytes]:
+        """Store a file that took a while, unless the job was submitted meanwhile."""
+        incoming.ask_again()
+        return incoming.commit()
+
     async def _stream(self, call: Call, wanted: _Wanted) -> tuple[str, bytes]:
         incoming = await self._pool.run(_Incoming, self._view, call.key, wanted)
         self._active += 1
         try:
             _invite(call.request)
             await self._receive(call.request.content, incoming)
-            return await self._pool.run(incoming.commit)
+            return await self._pool.run(self._finish, incoming)
         finally:
             self._active -= 1
             await self._pool.run(incoming.close)
@@ -163,6 +168,7 @@ class _Incoming:
         self._wanted = wanted
         self._sha256 = hashlib.sha256()
         files = view.files_for_upload(key)
+        self._root = files.root
         with ExitStack() as parts:
             self._parts = [parts.enter_context(files.part()) for _ in wanted.places]
             self._open = parts.pop_all()
@@ -173,6 +179,10 @@ class _Incoming:
             for part in self._parts:
                 part.write(chunk)
 
+    def ask_again(self) -> None:
+        """Raise Conflict if the job was submitted while the file arrived. (Set up anew, it has no such part.)"""
+        self._view.files_for_upload(self._key)
+
     def commit(self) -> tuple[str, bytes]:
         """Check what arrived and give it its name; returns its path on this machine and its SHA-256."""
         size_bytes, sha256 = self._parts[0].size_bytes, self._sha256.digest()
@@ -182,11 +192,9 @@ class _Incoming:
             raise DigestMismatch(
                 "The SHA-256 of the bytes that arrived is not the one in Repr-Digest.", "Send the file again."
             )
-        # Again: the job may have been submitted while the file arrived. (Set up anew, it has no such part.)
-        files = self._view.files_for_upload(self._key)
         for part, place in zip(self._parts, self._wanted.places, strict=True):
             part.commit(place)
-        return JobLayout(files.root, windows=_WINDOWS).path(*self._wanted.places[0]), sha256
+        return JobLayout(self._root, windows=_WINDOWS).path(*self._wanted.places[0]), sha256
 
     def close(self) -> None:
         """Forget what was not committed."""
