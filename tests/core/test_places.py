@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lwr.core.places import (
     EXIT_FILE,
-    PARTS,
+    PART_PREFIX,
     SCRIPT,
     SERVER_OWNED,
     SETUP_AREAS,
@@ -108,11 +108,11 @@ class TestResolve:
                 START_MARKER,
                 STDOUT,
                 STDERR,
-                PARTS,
+                PART_PREFIX,
                 "home",
                 "tmp",
             ],
-            *["inputs/x", "outputs", ".parts/x", "./stdout", "STDOUT", "Return_Code", "Inputs/../x"],
+            *["inputs/x", "outputs", ".part-x", "./stdout", "STDOUT", "Return_Code", "Inputs/../x"],
         ],
     )
     def test_what_the_server_owns_in_the_job_directory(self, name: str) -> None:

@@ -26,8 +26,7 @@ def test_a_script_is_whole_private_and_alone(layout: JobLayout) -> None:
         write_script(ticket, Site())
     assert Path(layout.script).read_text() == render(ticket, Site())
     assert stat.S_IMODE(os.stat(layout.script).st_mode) == 0o700
-    assert sorted(os.listdir(layout.root)) == [".parts", "command.sh", "home", "tmp"]
-    assert os.listdir(layout.path(".parts")) == []
+    assert sorted(os.listdir(layout.root)) == ["command.sh", "home", "tmp"]
 
 
 def test_a_script_that_cannot_get_its_name_leaves_nothing_and_says_why(layout: JobLayout) -> None:
@@ -35,7 +34,7 @@ def test_a_script_that_cannot_get_its_name_leaves_nothing_and_says_why(layout: J
     with pytest.raises(ManagerError, match="of job 7 could not be written") as caught:
         write_script(Ticket("a" * 32, "7", 1, layout, "true"), Site())
     assert not caught.value.transient
-    assert os.listdir(layout.path(".parts")) == []
+    assert sorted(os.listdir(layout.root)) == ["command.sh", "home", "tmp"]
 
 
 def test_a_marker_is_taken_once(layout: JobLayout) -> None:

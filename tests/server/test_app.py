@@ -63,7 +63,7 @@ def test_an_upload_in_flight_is_finished_and_nobody_else_is_let_in(tmp_path: Pat
         with socket.create_connection(server.address, timeout=DEADLINE_S) as raw:
             head = f"POST /jobs/1/files?name=x&type=input HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(LARGE)}"
             raw.sendall(head.encode() + b"\r\n\r\n" + LARGE[:100_000])
-            wait_until(lambda: list(server.job_file("1", ".parts").iterdir()), "the upload to have begun")
+            wait_until(lambda: server.parts("1"), "the upload to have begun")
             server.service.ask_to_stop()
             wait_until(lambda: not _listens(server.address), "the server to close its port")
             raw.sendall(LARGE[100_000:])
@@ -77,12 +77,12 @@ def test_what_stays_in_flight_is_given_up_after_the_grace(tmp_path: Path) -> Non
         raw = socket.create_connection(server.address, timeout=DEADLINE_S)
         head = "POST /jobs/1/files?name=x&type=input HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\nx"
         raw.sendall(head.encode())
-        wait_until(lambda: list(server.job_file("1", ".parts").iterdir()), "the upload to have begun")
+        wait_until(lambda: server.parts("1"), "the upload to have begun")
         began = time.monotonic()
     assert time.monotonic() - began < DEADLINE_S  # `served` has stopped the server
     raw.close()
     assert not server.job_file("1", "inputs/x").exists()
-    assert list(server.job_file("1", ".parts").iterdir()) == []
+    assert server.parts("1") == []
 
 
 def test_a_stopped_server_leaves_its_jobs_running_and_finds_them_again(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from lwr.core.places import PARTS, SETUP_AREAS, Area
+from lwr.core.places import PART_PREFIX, SETUP_AREAS, Area
 from lwr.errors import BadName, NotFound, ServerError, Unavailable
 from lwr.transfer.jobfiles import JobFiles, Part
 from tests.support import DEADLINE_S
@@ -59,7 +59,7 @@ class TestWriting:
             assert list((root / "inputs").iterdir()) == []
             part.commit(("inputs", "sub", "deeper", "reads.fq"))
         assert (root / "inputs/sub/deeper/reads.fq").read_bytes() == b"first second"
-        assert list((root / PARTS).iterdir()) == []
+        assert list(root.glob(PART_PREFIX + "*")) == []
 
     def test_a_part_that_is_not_committed_leaves_nothing(self, files: JobFiles, root: Path) -> None:
         with files.part() as part:
@@ -88,16 +88,29 @@ class TestWriting:
             os.umask(before)
         assert (root / "inputs/a").stat().st_mode & 0o777 == 0o640
 
-    def test_parts_come_back_when_they_were_removed(self, files: JobFiles, root: Path) -> None:
-        (root / PARTS).rmdir()
-        files.write(("inputs", "a"), b"x")
-        assert content(files, "inputs", "a") == b"x"
+    def test_parts_of_a_process_that_died_are_dropped_and_never_shown(self, files: JobFiles, root: Path) -> None:
+        (root / f"{PART_PREFIX}0").write_bytes(b"cut")
+        assert files.listing(Area.JOB) == []
+        assert f"{PART_PREFIX}0" not in files.top_level()
+        files.write(("inputs", f"{PART_PREFIX}1"), b"a file of the job's own")
+        files.drop_parts()
+        assert [path.name for path in root.rglob(PART_PREFIX + "*")] == [f"{PART_PREFIX}1"]
+        assert files.listing(Area.INPUTS) == [f"{PART_PREFIX}1"]
+
+    def test_a_part_does_not_land_in_a_job_that_was_set_up_anew(self, files: JobFiles, root: Path) -> None:
+        with files.part() as part:
+            part.write(b"old")
+            root.rename(root.with_name("aside"))
+            files.make(SETUP_AREAS)
+            with pytest.raises(NotFound):
+                part.commit(("inputs", "a"))
+        assert files.listing(Area.INPUTS) == []
 
     def test_making_again_changes_nothing(self, files: JobFiles, root: Path) -> None:
         files.write(("inputs", "a"), b"x")
         files.make(SETUP_AREAS)
         assert content(files, "inputs", "a") == b"x"
-        assert {path.name for path in root.iterdir()} == {area.value for area in SETUP_AREAS} | {PARTS}
+        assert {path.name for path in root.iterdir()} == {area.value for area in SETUP_AREAS}
 
     def test_a_job_that_is_gone_takes_no_file(self, tmp_path: Path) -> None:
         with pytest.raises(NotFound, match="Job gone could not"):
@@ -111,13 +124,9 @@ class TestWriting:
         with pytest.raises(BadName, match="link"):
             files.write(components, b"evil")
         assert [path.name for path in outside.iterdir()] == ["secret"]
-        assert list((root / PARTS).iterdir()) == []
+        assert list(root.glob(PART_PREFIX + "*")) == []
 
-    def test_linked_parts_and_roots_are_not_entered(self, files: JobFiles, root: Path, outside: Path) -> None:
-        (root / PARTS).rmdir()
-        (root / PARTS).symlink_to(outside)
-        with pytest.raises(BadName):
-            files.write(("inputs", "a"), b"evil")
+    def test_a_linked_root_is_not_entered(self, root: Path, outside: Path) -> None:
         (root.parent / "linked").symlink_to(outside)
         with pytest.raises(BadName):
             JobFiles(str(root.parent / "linked")).make(SETUP_AREAS)
@@ -155,7 +164,7 @@ try:
     files.write(("inputs", "a"), bytes(1 << 20))
 except Unavailable as error:
     print(error.message)
-print(files.read_text(("inputs", "a"), 100), os.listdir(files.root + "/.parts"))
+print(files.read_text(("inputs", "a"), 100), [name for name in os.listdir(files.root) if name != "inputs"])
 files.write(("inputs", "a"), b"new")
 print(files.read_text(("inputs", "a"), 100))
 """

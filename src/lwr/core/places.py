@@ -36,11 +36,11 @@ EXIT_FILE = "return_code"
 START_MARKER = "started"
 STDOUT = "stdout"
 STDERR = "stderr"
-PARTS = ".parts"  # uploads before they are whole
+PART_PREFIX = ".part-"  # names in the job's directory of files that are not whole yet
 
 #: Names directly in the job's directory that no client may read or write.
 SERVER_OWNED = frozenset(
-    {SCRIPT, WINDOWS_SCRIPT, EXIT_FILE, EXIT_FILE + ".part", START_MARKER, STDOUT, STDERR, PARTS, "home", "tmp"}
+    {SCRIPT, WINDOWS_SCRIPT, EXIT_FILE, EXIT_FILE + ".part", START_MARKER, STDOUT, STDERR, "home", "tmp"}
     | {area.value for area in Area if area.value}
 )
 
@@ -122,7 +122,7 @@ def resolve(area: Area, name: str, *, nested: bool = True, windows: bool = False
         _check_component(part, shown, windows)
     if not nested:
         parts = parts[-1:]
-    if area is Area.JOB and parts[0].casefold() in SERVER_OWNED:
+    if area is Area.JOB and (parts[0].casefold() in SERVER_OWNED or parts[0].startswith(PART_PREFIX)):
         raise BadName(f"The file name {shown} belongs to the server.", "Choose another name.")
     return (area.value, *parts) if area.value else tuple(parts)
 

@@ -13,7 +13,7 @@ import re
 import stat
 import uuid
 
-from lwr.core.places import PARTS, JobLayout
+from lwr.core.places import PART_PREFIX, JobLayout
 from lwr.core.script import HOME, TMP, Site, render
 from lwr.core.ticket import Observation, Phase, Ticket
 from lwr.errors import ManagerError
@@ -40,11 +40,11 @@ def write_script(ticket: Ticket, site: Site) -> None:
 
 
 def _write(layout: JobLayout, text: bytes) -> None:
-    for name in (PARTS, HOME, TMP):
+    for name in (HOME, TMP):
         # The script could make its own two; here it costs no process.
         with contextlib.suppress(FileExistsError):
             os.mkdir(layout.path(name))
-    part = layout.path(PARTS, f"script-{uuid.uuid4().hex}")
+    part = layout.path(f"{PART_PREFIX}{uuid.uuid4().hex}")
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700)
     try:
         with open(fd, "wb") as file:

@@ -22,7 +22,7 @@ from queue import SimpleQueue
 import structlog
 
 from lwr.core.job import TERMINAL, Job, JobKey, JobState, Move, check_job_id, conclude
-from lwr.core.places import PARTS, SETUP_AREAS
+from lwr.core.places import SETUP_AREAS
 from lwr.core.ticket import Adoption, Observation
 from lwr.core.wire import SetupRequest, Submission
 from lwr.errors import Conflict, IllegalMove
@@ -31,7 +31,6 @@ from lwr.server.housekeeping import Housekeeper
 from lwr.server.staging import Stagers
 from lwr.server.store import FileDigest, Store
 from lwr.server.view import ManagerEntry, View
-from lwr.transfer.removal import remove_tree
 
 log = structlog.get_logger("lwr")
 
@@ -39,6 +38,8 @@ log = structlog.get_logger("lwr")
 HOUSEKEEPING_INTERVAL_S = 60.0
 #: How long a set-up waits for the attempt that it replaces to end.
 REPLACE_TIMEOUT_S = 10.0
+#: News comes in bursts; after this moment's patience one step and one transaction do for all of it.
+GATHER_S = 0.002
 #: Before a step that failed (a full disk) is tried again.
 RETRY_INTERVAL_S = 1.0
 
@@ -114,7 +115,8 @@ class Engine:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._wake.wait(HOUSEKEEPING_INTERVAL_S)
+            if self._wake.wait(HOUSEKEEPING_INTERVAL_S):
+                self._stopping.wait(GATHER_S)
             self._wake.clear()
             try:
                 self.tick()
@@ -211,17 +213,18 @@ class Engine:
                     else f"Job {key} cannot be submitted: it was cancelled.",
                     "Set the job up again to start a fresh attempt.",
                 )
-            remove_tree(self.view.layout(job).path(PARTS))  # of uploads that were cut; no more are taken from here on
-            self.view.files(job).sync()
+            files = self.view.files(job)
+            files.drop_parts()  # of uploads that were cut; no more are taken from here on
+            files.sync()
             fault("submit.before_commit")
             try:
-                self._store.submit(job, description, self._clock())
+                job = self._store.submit(job, description, self._clock())
             except IllegalMove as error:
                 raise Conflict(f"Job {key} was cancelled while it was submitted.") from error
             fault("submit.after_commit")
         log.info("job submitted", job=str(key))
-        self._look_again(job.attempt)
-        return self._store.by_attempt(job.attempt) or job
+        self._resume(job)
+        return job
 
     def cancel(self, key: JobKey) -> None:
         """Ask for a job to be cancelled; unknown and finished jobs: nothing. The wish is durable on return."""

@@ -118,15 +118,22 @@ class Store:
             return None
         return self.by_attempt(fresh.attempt)
 
-    def submit(self, job: Job, description: str, at: float) -> None:
-        """Store what the client asked for and move the job to PREPROCESSING, in one transaction."""
+    def submit(self, job: Job, description: str, at: float) -> Job:
+        """Store what the client asked for and move the job to PREPROCESSING, in one transaction; returns it then.
 
-        def work(connection: sqlite3.Connection) -> None:
+        Raises:
+            IllegalMove: it is not NEW any more; nothing was stored.
+        """
+
+        def work(connection: sqlite3.Connection) -> Job | None:
             connection.execute("INSERT INTO submissions (seq, description) VALUES (?, ?)", (job.seq, description))
             connection.execute("UPDATE jobs SET submitted_at = ? WHERE seq = ?", (at, job.seq))
-            _move(connection, job.seq, Move(JobState.PREPROCESSING), at)
+            return _move(connection, job.seq, Move(JobState.PREPROCESSING), at)
 
-        self._database.write(work)
+        submitted = self._database.write(work)
+        if submitted is None:
+            raise IllegalMove(f"Job {job.key} was submitted before.")
+        return submitted
 
     def submission(self, job: Job) -> tuple[int, str] | None:
         """(number in the order of submissions, description as JSON); None before the submit."""

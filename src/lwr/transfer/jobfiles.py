@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO, Self
 
-from lwr.core.places import PARTS, Area
+from lwr.core.places import PART_PREFIX, Area
 from lwr.errors import BadName, LwrError, NotFound, ServerError, Unavailable
 from lwr.faults import fault
 from lwr.transfer.folder import HAS_DIR_FD, Folder, LeadsOut, descend, open_beneath
@@ -85,18 +85,17 @@ class JobFiles:
         try:
             os.makedirs(self.root, exist_ok=True)
             with self._folder() as root:
-                for name in (*(area.value for area in areas if area.value), PARTS):
-                    root.make(name)
+                for area in areas:
+                    root.make(area.value)
         except OSError as error:
             raise self._error(error, "be set up") from error
 
     def part(self) -> Part:
         """Begin a new file: it has no name among the job's files until it is committed."""
-        name = os.urandom(12).hex()
+        name = PART_PREFIX + os.urandom(12).hex()
         try:
-            root = self._folder()
-            with root, root.enter(PARTS, make=True) as parts:
-                return Part(self, name, parts.create(name))
+            with self._folder() as root:
+                return Part(self, name, root.create(name))
         except OSError as error:
             raise self._error(error, "take a file") from error
 
@@ -145,6 +144,8 @@ class JobFiles:
                 continue
             for entry in folder.entries():
                 place = (*components, entry.name)
+                if _is_part(place):
+                    continue
                 if entry.is_file(follow_symlinks=False) or (entry.is_symlink() and self._readable(place)):
                     yield _decoded("/".join(place[len(top) :]))
 
@@ -156,8 +157,8 @@ class JobFiles:
         return True
 
     def _folders(self, top: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Folder | None]]:
-        """Every directory from `top` down, each before those in it, without `.parts`; one is open at a time.
-        None in place of one that may not be read. Raises OSError for `top` itself."""
+        """Every directory from `top` down, each before those in it; one is open at a time. None in place of one that
+        may not be read. Raises OSError for `top` itself."""
         pending = [top]
         while pending:
             components = pending.pop()
@@ -174,16 +175,14 @@ class JobFiles:
                 yield components, folder
                 if len(components) < _MAX_DEPTH:
                     pending += [
-                        (*components, entry.name)
-                        for entry in folder.entries()
-                        if entry.is_dir(follow_symlinks=False) and (*components, entry.name) != (PARTS,)
+                        (*components, entry.name) for entry in folder.entries() if entry.is_dir(follow_symlinks=False)
                     ]
 
     def top_level(self) -> list[str]:
         """The names directly in the job's directory, directories too, sorted. Empty when it is not there."""
         try:
             with self._folder() as root:
-                return sorted(_decoded(entry.name) for entry in root.entries() if entry.name != PARTS)
+                return sorted(_decoded(entry.name) for entry in root.entries() if not _is_part((entry.name,)))
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -214,8 +213,17 @@ class JobFiles:
         wanted = re.compile("(?:.*/)?".join(_pattern(piece) for piece in pattern.split("**/")), re.DOTALL)
         return next((name for name in self.listing(area) if wanted.fullmatch(name)), None)
 
+    def drop_parts(self) -> None:
+        """Remove what is left of files that were never committed, by this process or an earlier one."""
+        try:
+            with self._folder() as root:
+                for name in [entry.name for entry in root.entries() if _is_part((entry.name,))]:
+                    root.unlink(name)
+        except OSError as error:
+            raise self._error(error, "be tidied up") from error
+
     def sync(self) -> None:
-        """Make all regular files and directories of the job last over a crash of the machine. Parts are left out."""
+        """Make all regular files and directories of the job last over a crash of the machine."""
         try:
             for _, folder in self._folders(()):
                 if folder is None:
@@ -278,10 +286,16 @@ class Part:
         files = self._files
         try:
             # Before the rename: some file systems say only here that the disk was full.
-            self._close()
-            with files._folder((PARTS,)) as parts, files._folder(components[:-1], make=True) as folder:
+            self._close_file()
+            # The root is opened anew: if a fresh attempt lives there now, it has no such part, and this fails.
+            with files._folder() as root:
                 fault("upload.before_rename")
-                parts.rename(self._name, folder, components[-1])
+                if len(components) == 1:
+                    root.rename(self._name, root, components[0])
+                else:
+                    area = root.enter(components[0], make=True)
+                    with descend(area, components[1:-1], make=True) as folder:
+                        root.rename(self._name, folder, components[-1])
                 fault("upload.after_rename")
         except OSError as error:
             raise files._error(error, f"take the file {_shown(components)}") from error
@@ -291,15 +305,15 @@ class Part:
         """Forget the file, unless it was committed. May be called again; never fails."""
         name, self._name = self._name, ""
         try:
-            self._close()
+            self._close_file()
             if name:
-                with self._files._folder((PARTS,)) as parts:
-                    parts.unlink(name)
+                with self._files._folder() as root:
+                    root.unlink(name)
         except OSError:
-            # It goes with the job's directory at the latest.
+            # It goes at the job's submit, or with its directory.
             return
 
-    def _close(self) -> None:
+    def _close_file(self) -> None:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
@@ -321,6 +335,10 @@ def _sync_folder(folder: Folder) -> None:
     # nothing is new, and most directories of a small job are empty.
     if not empty:
         folder.sync()
+
+
+def _is_part(components: Sequence[str]) -> bool:
+    return len(components) == 1 and components[0].startswith(PART_PREFIX)
 
 
 def _shown(components: Sequence[str]) -> str:

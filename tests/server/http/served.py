@@ -17,6 +17,7 @@ from urllib.parse import urlencode, urlsplit
 
 from lwr.config import load
 from lwr.core.job import JobKey
+from lwr.core.places import PART_PREFIX
 from lwr.server.app import Service, build
 from tests.support import DEADLINE_S, free_port, wait_until, write_configuration
 
@@ -117,6 +118,10 @@ class Served:
 
     def job_file(self, job_id: str, *parts: str) -> Path:
         return self.staging.joinpath(job_id, *parts)
+
+    def parts(self, job_id: str) -> list[str]:
+        """The files of a job that are not whole yet."""
+        return [path.name for path in self.staging.joinpath(job_id).glob(f"{PART_PREFIX}*")]
 
 
 @contextmanager

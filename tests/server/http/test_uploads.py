@@ -32,7 +32,7 @@ def test_a_file_arrives_as_it_was_sent(server: Served, new_job: Callable[[], str
     assert answer.json() == {"path": str(server.job_file(job_id, "inputs/a/b"))}
     assert answer.headers["Repr-Digest"] == digest_field(hashlib.sha256(data).digest())
     assert server.job_file(job_id, "inputs/a/b").read_bytes() == data
-    assert list(server.job_file(job_id, ".parts").iterdir()) == []
+    assert server.parts(job_id) == []
 
 
 def test_a_post_without_any_length_is_an_empty_file(server: Served, new_job: Callable[[], str]) -> None:
@@ -79,7 +79,7 @@ def test_the_announced_digest_is_checked(server: Served, new_job: Callable[[], s
     server.ask("POST", target, data[1:], right).problem(422, "digest-mismatch")
     assert server.job_file(job_id, "inputs/x").read_bytes() == data
     server.ask("POST", target, data, {"Repr-Digest": "sha-256=:nonsense:"}).problem(400, "bad-request")
-    assert list(server.job_file(job_id, ".parts").iterdir()) == []
+    assert server.parts(job_id) == []
 
 
 @pytest.mark.parametrize("sent", [0, 10, 1_500_000])
@@ -88,8 +88,7 @@ def test_a_body_that_is_cut_leaves_nothing(server: Served, new_job: Callable[[],
     for length in (f"Content-Length: {len(LARGE)}\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n300000\r\n"):
         target = f"/jobs/{job_id}/files?name=cut&type=input"
         server.say(f"POST {target} HTTP/1.1\r\nHost: localhost\r\n{length}".encode() + LARGE[:sent], cut=True)
-    parts = server.job_file(job_id, ".parts")
-    wait_until(lambda: not list(parts.iterdir()), "the parts to be gone")
+    wait_until(lambda: not server.parts(job_id), "the parts to be gone")
     assert list(server.job_file(job_id, "inputs").iterdir()) == []
 
 
@@ -126,7 +125,7 @@ def test_names_that_lead_elsewhere(server: Served, new_job: Callable[[], str], n
 
 
 @pytest.mark.parametrize(
-    "name", ["command.sh", "return_code", "started", "stdout", ".parts", "inputs", "TMP", "a/started"]
+    "name", ["command.sh", "return_code", "started", "stdout", ".part-x", "inputs", "TMP", "a/started"]
 )
 def test_names_that_are_the_servers(server: Served, new_job: Callable[[], str], name: str) -> None:
     job_id = new_job()
@@ -185,7 +184,7 @@ def test_a_submit_while_a_file_arrives_wins(server: Served, new_job: Callable[[]
 
     server.ask("POST", f"/jobs/{job_id}/files?name=x&type=input", body()).problem(409, "conflict")
     assert not server.job_file(job_id, "inputs/x").exists()
-    assert list(server.job_file(job_id, ".parts").iterdir()) == []
+    assert server.parts(job_id) == []
 
 
 @pytest.mark.parametrize("data", [b"#!/bin/sh\n", LARGE], ids=len)
@@ -206,4 +205,4 @@ def test_a_limit_for_files(tmp_path: Path) -> None:
         small.ask("POST", target, b"x" * 200_001).problem(413, "too-large")
         small.ask("POST", target, _in_chunks(LARGE)).problem(413, "too-large")
         assert small.job_file("1", "inputs/x").read_bytes() == b"x" * 200_000
-        assert list(small.job_file("1", ".parts").iterdir()) == []
+        assert small.parts("1") == []
