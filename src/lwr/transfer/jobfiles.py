@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import fnmatch
+import itertools
 import os
 import re
 import stat
@@ -23,6 +24,10 @@ from lwr.core.places import PART_PREFIX, Area
 from lwr.errors import BadName, LwrError, NotFound, ServerError, Unavailable
 from lwr.faults import fault
 from lwr.transfer.folder import HAS_DIR_FD, Folder, LeadsOut, descend, open_beneath
+
+# Together they name a part as nobody else does.
+_THIS_PROCESS = os.urandom(8).hex()
+_part_numbers = itertools.count()
 
 #: Directories below the job's are looked at down to here: deeper names cannot be asked for either.
 _MAX_DEPTH = 101
@@ -92,7 +97,7 @@ class JobFiles:
 
     def part(self) -> Part:
         """Begin a new file: it has no name among the job's files until it is committed."""
-        name = PART_PREFIX + os.urandom(12).hex()
+        name = f"{PART_PREFIX}{_THIS_PROCESS}-{next(_part_numbers)}"
         try:
             with self._folder() as root:
                 return Part(self, name, root.create(name))

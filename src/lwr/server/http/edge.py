@@ -57,7 +57,9 @@ class Edge:
         self._active_count = 0
         self._stopping = False
         self._idle = asyncio.Event()
-        self._ids = (f"{secrets.token_hex(4)}-{number:x}" for number in itertools.count(1))
+        this_server = secrets.token_hex(4)
+        self._ids = (f"{this_server}-{number:x}" for number in itertools.count(1))
+        self._log_line = log.bind()  # once: a logger is looked up at each call otherwise
 
     def server(self) -> web.Server:
         """What a listening socket is given."""
@@ -135,8 +137,11 @@ class Edge:
     def _log(
         self, request: web.BaseRequest, request_id: str, status: int, refused: Refused | None, taken_s: float
     ) -> None:
-        level = log.debug if refused is None else log.warning if refused.status < 500 else log.error
-        level(
+        level = logging.DEBUG if refused is None else logging.WARNING if refused.status < 500 else logging.ERROR
+        if not self._log_line.is_enabled_for(level):
+            return
+        self._log_line.log(
+            level,
             "request" if refused is None else "request refused",
             request=request_id,
             method=request.method,
