@@ -20,6 +20,8 @@ from lwr.transfer.folder import HAS_DIR_FD
 _OPEN: int = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _LOOK: int = getattr(os, "O_PATH", 0) | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0)
 _NOT_EMPTY = frozenset({errno.ENOTEMPTY, errno.EEXIST})
+#: A directory became something else while we looked.
+_SWAPPED = frozenset({errno.ENOTDIR, errno.ELOOP})
 _MAX_REFILLS = 1000
 _MAX_ROUNDS = 10
 
@@ -132,7 +134,9 @@ class _Removal:
         try:
             inner = self._open(name)
         except OSError as error:
-            if error.errno != errno.ENOENT:
+            if error.errno in _SWAPPED:
+                self._refilled(name)
+            elif error.errno != errno.ENOENT:
                 self._leave(name, error)
             return
         os.close(self.here)
@@ -189,7 +193,7 @@ class _Removal:
         try:
             os.rmdir(done.name, dir_fd=above)
         except OSError as error:
-            if error.errno in _NOT_EMPTY:
+            if error.errno in _NOT_EMPTY or error.errno in _SWAPPED:
                 self._refilled(done.name)
             elif error.errno != errno.ENOENT:
                 self._leave(done.name, error)
