@@ -93,7 +93,7 @@ class TestWriting:
         assert files.listing(Area.JOB) == []
         assert f"{PART_PREFIX}0" not in files.top_level()
         files.write(("inputs", f"{PART_PREFIX}1"), b"a file of the job's own")
-        files.drop_parts()
+        files.settle()
         assert [path.name for path in root.rglob(PART_PREFIX + "*")] == [f"{PART_PREFIX}1"]
         assert files.listing(Area.INPUTS) == [f"{PART_PREFIX}1"]
 
@@ -315,7 +315,7 @@ class TestReading:
                 part.commit(("outputs", "out", "x"))
         files.listing(Area.JOB)
         files.top_level()
-        files.sync()
+        files.settle()
         assert len(os.listdir("/proc/self/fd")) == before
 
 
@@ -395,12 +395,12 @@ class TestSyncing:
         os.mkfifo(root / "inputs/fifo")
         (root / "inputs/dangling").symlink_to("nothing")
         (root / "inputs/out").symlink_to(outside)
-        files.sync()
-        files.sync()
+        files.settle()
+        files.settle()
 
     def test_a_job_that_is_gone_cannot_be_synced(self, tmp_path: Path) -> None:
         with pytest.raises(NotFound):
-            JobFiles(str(tmp_path / "gone")).sync()
+            JobFiles(str(tmp_path / "gone")).settle()
 
 
 class Swapper:

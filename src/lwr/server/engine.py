@@ -213,9 +213,7 @@ class Engine:
                     else f"Job {key} cannot be submitted: it was cancelled.",
                     "Set the job up again to start a fresh attempt.",
                 )
-            files = self.view.files(job)
-            files.drop_parts()  # of uploads that were cut; no more are taken from here on
-            files.sync()
+            self.view.files(job).settle()  # no more uploads are taken from here on
             fault("submit.before_commit")
             try:
                 job = self._store.submit(job, description, self._clock())

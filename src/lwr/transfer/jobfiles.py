@@ -143,11 +143,11 @@ class JobFiles:
             raise self._error(error, "list its files") from error
 
     def _files(self, top: tuple[str, ...]) -> Iterator[str]:
-        for components, folder in self._folders(top):
-            if folder is None:
+        for components, _, entries in self._folders(top):
+            if entries is None:
                 yield _decoded("/".join(components[len(top) :]) or ".")
                 continue
-            for entry in folder.entries():
+            for entry in entries:
                 place = (*components, entry.name)
                 if _is_part(place):
                     continue
@@ -161,27 +161,33 @@ class JobFiles:
             return False
         return True
 
-    def _folders(self, top: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Folder | None]]:
-        """Every directory from `top` down, each before those in it; one is open at a time. None in place of one that
-        may not be read. Raises OSError for `top` itself."""
-        pending = [top]
-        while pending:
-            components = pending.pop()
-            try:
-                folder = self._folder(components)
-            except OSError as error:
-                if error.errno == errno.EACCES:
-                    yield components, None
-                elif components == top or (error.errno != errno.ENOENT and error.errno not in _NOT_A_FOLDER):
-                    raise
-                # Else it is gone, or was swapped for something else, since it was seen.
-                continue
-            with folder:
-                yield components, folder
-                if len(components) < _MAX_DEPTH:
-                    pending += [
-                        (*components, entry.name) for entry in folder.entries() if entry.is_dir(follow_symlinks=False)
-                    ]
+    def _folders(self, top: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Folder, list[os.DirEntry[str]] | None]]:
+        """Every directory from `top` down, each before those in it, open, with its entries; None for those of one that
+        may not be read. The root and one more are open at a time. Raises OSError for `top` itself."""
+        with self._folder() as root:
+            pending = [top]
+            while pending:
+                components = pending.pop()
+                folder = root
+                try:
+                    folder = descend(root.enter(components[0]), components[1:]) if components else root
+                    entries = list(folder.entries())
+                except OSError as error:
+                    if error.errno == errno.EACCES:
+                        yield components, folder, None
+                    elif components == top or (error.errno != errno.ENOENT and error.errno not in _NOT_A_FOLDER):
+                        raise
+                    # Else it is gone, or was swapped for something else, since it was seen.
+                    continue
+                else:
+                    yield components, folder, entries
+                    if len(components) < _MAX_DEPTH:
+                        pending += [
+                            (*components, entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)
+                        ]
+                finally:
+                    if folder is not root:
+                        folder.close()
 
     def top_level(self) -> list[str]:
         """The names directly in the job's directory, directories too, sorted. Empty when it is not there."""
@@ -218,22 +224,22 @@ class JobFiles:
         wanted = re.compile("(?:.*/)?".join(_pattern(piece) for piece in pattern.split("**/")), re.DOTALL)
         return next((name for name in self.listing(area) if wanted.fullmatch(name)), None)
 
-    def drop_parts(self) -> None:
-        """Remove what is left of files that were never committed, by this process or an earlier one."""
+    def settle(self) -> None:
+        """Make all regular files and directories of the job last over a crash of the machine, and remove what is left
+        of files that were never committed, by this process or an earlier one."""
         try:
-            with self._folder() as root:
-                for name in [entry.name for entry in root.entries() if _is_part((entry.name,))]:
-                    root.unlink(name)
-        except OSError as error:
-            raise self._error(error, "be tidied up") from error
-
-    def sync(self) -> None:
-        """Make all regular files and directories of the job last over a crash of the machine."""
-        try:
-            for _, folder in self._folders(()):
-                if folder is None:
+            for components, folder, entries in self._folders(()):
+                if entries is None:
                     raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-                _sync_folder(folder)
+                for entry in entries:
+                    if _is_part((*components, entry.name)):
+                        folder.unlink(entry.name)
+                    elif entry.is_file(follow_symlinks=False):
+                        folder.sync_file(entry.name)
+                # An empty directory lasts with its name in the one above. Each call makes the disk flush its cache,
+                # even if nothing is new, and most directories of a small job are empty.
+                if entries:
+                    folder.sync()
             with Folder.open(os.path.dirname(self.root), by_fd=self._by_fd) as above:
                 above.sync()
         except OSError as error:
@@ -328,18 +334,6 @@ class Part:
 
     def __exit__(self, *_: object) -> None:
         self.discard()
-
-
-def _sync_folder(folder: Folder) -> None:
-    empty = True
-    for entry in folder.entries():
-        empty = False
-        if entry.is_file(follow_symlinks=False):
-            folder.sync_file(entry.name)
-    # An empty directory lasts with its name in the one above. Each call makes the disk flush its cache, even if
-    # nothing is new, and most directories of a small job are empty.
-    if not empty:
-        folder.sync()
 
 
 def _is_part(components: Sequence[str]) -> bool:
