@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from lwr.core.ticket import Adoption, Observation, Phase, Ticket
 from lwr.errors import ManagerError
@@ -17,7 +17,8 @@ class StagedManager:
 
     Attributes:
         tickets: by attempt, in the order of their submit. `adopted`, `cancelled`: attempts, as they came.
-        refuses: a sentence; while it is set every submit fails with it.
+        refuses: a sentence; while it is set every submit fails with it. `may_pass`: whether that is transient.
+        while_submitting: called with the ticket before a submit returns.
     """
 
     def __init__(self) -> None:
@@ -25,6 +26,8 @@ class StagedManager:
         self.adopted: list[Adoption] = []
         self.cancelled: list[str] = []
         self.refuses = ""
+        self.may_pass = False
+        self.while_submitting: Callable[[Ticket], None] = lambda ticket: None
         self._report: Report | None = None
 
     def start(self, report: Report) -> None:
@@ -35,9 +38,12 @@ class StagedManager:
 
     def submit(self, ticket: Ticket) -> None:
         if self.refuses:
-            raise ManagerError(self.refuses)
+            refusal = ManagerError(self.refuses)
+            refusal.transient = self.may_pass
+            raise refusal
         self.tickets[ticket.attempt] = ticket
         self.see(ticket.attempt, Observation(Phase.WAITING))
+        self.while_submitting(ticket)
 
     def adopt(self, adoptions: Iterable[Adoption]) -> None:
         self.adopted.extend(adoptions)

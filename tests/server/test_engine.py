@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import uuid
 from collections.abc import Callable, Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from lwr.core.job import Job, JobKey, JobState, Move
-from lwr.core.ticket import Observation, Phase
+from lwr.core.places import SCRIPT
+from lwr.core.ticket import Observation, Phase, Ticket
 from lwr.core.wire import SetupRequest, Submission
 from lwr.errors import BadName, Conflict, NotFound, Unavailable
 from lwr.server.engine import HOUSEKEEPING_INTERVAL_S, Engine
@@ -19,7 +21,7 @@ from lwr.server.staging import Stagers
 from lwr.server.store import Store
 from lwr.server.view import ManagerEntry, View
 from lwr.testing import StagedManager
-from tests.support import wait_until
+from tests.support import DEADLINE_S, wait_until
 
 KEY = JobKey("_default_", "7")
 FILLER = SetupRequest(job_id="x", tool_id="t" * 2000)
@@ -136,6 +138,48 @@ def test_an_observation_that_comes_before_the_hand_over_is_known_is_not_lost(ben
     assert bench.until_state(JobState.COMPLETE).exit_code == 5
 
 
+def test_a_job_that_ends_while_it_is_still_handed_over_does_not_stand_still(bench: Bench) -> None:
+    def end_at_once(ticket: Ticket) -> None:
+        bench.manager.see(ticket.attempt, Observation(Phase.ENDED, 2))
+        bench.until_state(JobState.POSTPROCESSING)
+        ended.wait(DEADLINE_S)
+
+    ended = threading.Event()
+    bench.manager.while_submitting = end_at_once
+    bench.engine.setup(KEY, SetupRequest(job_id="7"))
+    bench.engine.submit(KEY, ECHO, None)
+    bench.until_state(JobState.POSTPROCESSING)
+    ended.set()
+    assert bench.until_state(JobState.COMPLETE).exit_code == 2
+
+
+def test_a_hand_over_that_may_pass_is_tried_again(bench: Bench) -> None:
+    bench.manager.refuses, bench.manager.may_pass = "the disk is full", True
+    bench.engine.setup(KEY, SetupRequest(job_id="7"))
+    bench.engine.submit(KEY, ECHO, None)
+    with pytest.raises(AssertionError):
+        wait_until(lambda: bench.store.current(KEY).state is not JobState.PREPROCESSING, "", deadline_s=0.2)  # type: ignore[union-attr]
+    bench.manager.refuses = ""
+    bench.until_state(JobState.QUEUED)
+
+
+def test_an_output_that_nobody_can_ask_for_does_not_fail_the_job(bench: Bench) -> None:
+    job = bench.submitted()
+    (bench.path("7", "outputs") / os.fsdecode(b"odd-\xff")).write_bytes(b"x")
+    bench.see(job, Phase.ENDED, 0)
+    assert bench.until(KEY, lambda job: job.terminal).state is JobState.COMPLETE
+
+
+def test_outputs_without_an_end_do_not_hold_up_the_others(bench: Bench) -> None:
+    job = bench.submitted()
+    with bench.path("7", "outputs", "sparse").open("wb") as file:
+        file.truncate(1 << 43)
+    bench.path("7", "outputs", "small").write_bytes(b"x")
+    bench.see(job, Phase.ENDED, 0)
+    job = bench.until_state(JobState.COMPLETE)
+    assert bench.store.digest(job, "outputs/sparse") is None
+
+
 def test_a_requeue_goes_back_to_queued(bench: Bench) -> None:
     job = bench.submitted()
     for phase in (Phase.RUNNING, Phase.WAITING, Phase.RUNNING):
@@ -168,9 +212,12 @@ def test_a_job_that_the_manager_refuses_fails_with_its_reason(bench: Bench) -> N
     assert (job.state, job.reason) == (JobState.FAILED, "the queue is closed")
 
 
-def test_a_job_whose_outputs_directory_is_gone_is_not_green(bench: Bench) -> None:
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_job_whose_outputs_directory_is_gone_is_not_green(bench: Bench, linked: bool) -> None:
     job = bench.submitted()
     bench.path("7", "outputs").rmdir()
+    if linked:
+        bench.path("7", "outputs").symlink_to("/")
     bench.see(job, Phase.ENDED, 0)
     job = bench.until(KEY, lambda job: job.terminal)
     assert job.state is JobState.FAILED
@@ -285,6 +332,18 @@ def test_a_submit_may_carry_its_set_up(bench: Bench) -> None:
     assert bench.until_state(JobState.QUEUED).tool_id == "t"
 
 
+def test_a_submit_with_its_set_up_is_a_repeat_or_a_resubmission(bench: Bench) -> None:
+    asked = SetupRequest(job_id="7")
+    first = bench.run(exit_code=1)
+    assert bench.engine.submit(KEY, ECHO, asked).attempt == first.attempt
+    other = bench.engine.submit(KEY, Submission(command_line="echo other"), asked)
+    assert other.attempt != first.attempt
+    other = bench.until_state(JobState.QUEUED)
+    bench.see(other, Phase.GONE)
+    bench.until_state(JobState.LOST)
+    assert bench.engine.submit(KEY, Submission(command_line="echo other"), asked).attempt != other.attempt
+
+
 def test_an_id_taken_by_another_manager_is_a_conflict_that_names_it(bench: Bench) -> None:
     bench.engine.setup(KEY, SetupRequest(job_id="7"))
     with pytest.raises(Conflict, match="taken by manager _default_") as refused:
@@ -346,6 +405,32 @@ def test_cancel_wins_when_the_manager_has_it(bench: Bench, phase: Phase, end: Ph
     assert bench.until(KEY, lambda job: job.terminal).state is JobState.CANCELLED
 
 
+def test_a_cancel_before_the_manager_was_heard_of_asks_the_manager(bench: Bench) -> None:
+    """The script is there, so the last server may have handed the job over, and it may even run."""
+    job = bench.engine.setup(KEY, SetupRequest(job_id="7"))
+    bench.engine.stop()
+    bench.store.submit(job, ECHO.canonical(), 1.0)
+    bench.store.wish(job, cancel=True)
+    bench.path("7", SCRIPT).write_text("exit 0")
+    bench.restart()
+    wait_until(lambda: [one.attempt for one in bench.manager.adopted] == [job.attempt], "the manager to be asked")
+    bench.see(job, Phase.RUNNING)
+    wait_until(lambda: bench.manager.cancelled, "the manager's cancel")
+    bench.see(job, Phase.GONE)
+    bench.until_state(JobState.CANCELLED)
+
+
+def test_a_clean_that_was_cut_is_finished_after_a_restart(bench: Bench) -> None:
+    bench.run()
+    bench.engine.stop()
+    job = bench.store.current(KEY)
+    assert job is not None
+    bench.store.wish(job, clean=True)
+    bench.restart()
+    bench.until(KEY, lambda job: job.cleaned_at is not None)
+    assert not bench.path("7").exists()
+
+
 def test_cancel_of_unknown_and_finished_jobs_is_silent(bench: Bench) -> None:
     bench.engine.cancel(JobKey("_default_", "unknown"))
     job = bench.run()
@@ -393,7 +478,7 @@ def test_what_nobody_asks_for_is_removed_after_its_time(bench: Bench) -> None:
     bench.until_state(JobState.LOST)
     bench.run(key=JobKey("_default_", "good"))
     bench.engine.setup(JobKey("_default_", "idle"), SetupRequest(job_id="idle"))
-    bench.now += 1000.0 + HOUSEKEEPING_INTERVAL_S
+    bench.now += 86400.0 + HOUSEKEEPING_INTERVAL_S
     bench.manager.see("0" * 32, Observation(Phase.WAITING))  # any news makes the engine look at the clock
     bench.until(KEY, lambda job: job.cleaned_at is not None)
     bench.until(JobKey("_default_", "idle"), lambda job: job.cleaned_at is not None)

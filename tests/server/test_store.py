@@ -165,9 +165,9 @@ def test_old_records_are_forgotten_with_all_that_belongs_to_them(store: Store) -
 
 def test_abandoned_are_those_that_nobody_will_ask_for(store: Store) -> None:
     made = {state: bring_to(store, state) for state in JobState}
-    found = {job.state for job in store.abandoned(before=100.0)}
+    found = {job.state for job in store.abandoned(before=100.0, new_before=100.0)}
     assert found == {JobState.NEW, JobState.FAILED, JobState.LOST, JobState.CANCELLED}
-    assert store.abandoned(before=1.0) == []
+    assert store.abandoned(before=1.0, new_before=1.0) == []
     assert set(made) - found >= TERMINAL - {JobState.FAILED, JobState.LOST, JobState.CANCELLED}
 
 

@@ -53,6 +53,8 @@ class Database:
         self._lock = _hold_alone(path)
         try:
             with _sqlite_errors(path):
+                # What clients sent stands in it, job keys of Galaxy's among it; SQLite's other files follow its mode.
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
                 self._writer = self._connect()
                 self._upgrade(migrations)
         except BaseException:

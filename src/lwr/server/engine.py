@@ -2,8 +2,11 @@
 
 The way of a job: `setup` makes a row and a directory, `submit` stores the description, `tick` hands the job to
 `lwr.server.staging` (before and after the run) and to its manager, and turns the managers' observations into moves.
-Every live state has one action to take up again (`_resume`), so that a restart is the same as going on. Looking at
+Every live state has one action that it asks for (`_act`), so that a restart is the same as going on. Looking at
 jobs is `lwr.server.view`'s. Must not know HTTP, messages or how a manager works.
+
+No nudge is ever lost, or a job would stand still until the next restart: what is taken from the news stays in `_unread`
+until its moves are written, an action that fails is postponed and done again, and doing any action twice is harmless.
 
 `tick` is one step without waiting and without a sleep; `start` runs it in a thread whenever there is news.
 """
@@ -38,10 +41,15 @@ log = structlog.get_logger("lwr")
 HOUSEKEEPING_INTERVAL_S = 60.0
 #: How long a set-up waits for the attempt that it replaces to end.
 REPLACE_TIMEOUT_S = 10.0
+#: How many set-ups may wait so at a time: each holds a thread of the server's.
+MOST_REPLACING = 2
 #: News comes in bursts; after this moment's patience one step and one transaction do for all of it.
 GATHER_S = 0.002
 #: Before a step that failed (a full disk) is tried again.
 RETRY_INTERVAL_S = 1.0
+
+
+_ENDED_BY_OTHERS = frozenset({JobState.FAILED, JobState.LOST, JobState.CANCELLED})
 
 
 class Engine:
@@ -62,6 +70,9 @@ class Engine:
         self._clock = clock
         self._news: SimpleQueue[tuple[str, Observation | None]] = SimpleQueue()  # by attempt; None: look at it
         self._unread: dict[str, list[Observation]] = {}  # taken from the news, not yet turned into moves
+        self._postponed: SimpleQueue[str] = SimpleQueue()  # attempts whose action could not be done
+        self._retry_at = 0.0  # monotonic
+        self._replacing = threading.BoundedSemaphore(MOST_REPLACING)
         self._wake = threading.Event()
         self._changed = threading.Condition()
         self._locks = [threading.Lock() for _ in range(64)]
@@ -76,7 +87,7 @@ class Engine:
         for entry in self.view.managers.values():
             Path(entry.staging_directory).mkdir(parents=True, exist_ok=True)
             entry.manager.start(self.report)
-        self._stagers.start()
+        self._stagers.start(self._postpone)
         self._housekeeper.start([entry.staging_directory for entry in self.view.managers.values()])
         self.recover()
         self._thread.start()
@@ -115,9 +126,11 @@ class Engine:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            if self._wake.wait(HOUSEKEEPING_INTERVAL_S):
+            if self._wake.wait(HOUSEKEEPING_INTERVAL_S if self._postponed.empty() else RETRY_INTERVAL_S):
                 self._stopping.wait(GATHER_S)
             self._wake.clear()
+            while time.monotonic() >= self._retry_at and not self._postponed.empty():
+                self._look_again(self._postponed.get())
             try:
                 self.tick()
             except Exception:
@@ -151,7 +164,7 @@ class Engine:
                 return job
             if not job.terminal:
                 self.cancel(key)
-                self._wait_until_over(key)
+                self._wait_until_over(job)
             return self._begin(key, request, entry, self._store.current(key))
 
     def _begin(self, key: JobKey, request: SetupRequest, entry: ManagerEntry, old: Job | None) -> Job:
@@ -194,15 +207,14 @@ class Engine:
         Raises:
             NotFound: no such job and no `setup`. Conflict: submitted already with another description, or over.
         """
-        with self._lock(key):
-            job = self._store.current(key)
-        if job is None or job.cleaned_at is not None:
-            if setup is None:
-                raise self.view.unknown(key)
+        description = submission.canonical()
+        job = self.view.job(key)
+        if job is None and setup is None:
+            raise self.view.unknown(key)
+        if setup is not None and (job is None or self._is_resubmission(job, description)):
             job = self.setup(key, setup)
         with self._lock(key):
-            job = self._store.current(key) or job
-            description = submission.canonical()
+            job = self.view.known(key)
             stored = self._store.submission(job)
             if stored is not None and stored[1] == description:
                 return job
@@ -221,8 +233,14 @@ class Engine:
                 raise Conflict(f"Job {key} was cancelled while it was submitted.") from error
             fault("submit.after_commit")
         log.info("job submitted", job=str(key))
-        self._resume(job)
+        self._act(job)
         return job
+
+    def _is_resubmission(self, job: Job, description: str) -> bool:
+        """Whether a description that carries its own set-up asks for a fresh attempt: another one than that which was
+        submitted, or the same for a job that did not end by itself. (The same again otherwise is a repeat.)"""
+        stored = self._store.submission(job)
+        return stored is not None and (stored[1] != description or job.state in _ENDED_BY_OTHERS)
 
     def cancel(self, key: JobKey) -> None:
         """Ask for a job to be cancelled; unknown and finished jobs: nothing. The wish is durable on return."""
@@ -247,9 +265,10 @@ class Engine:
 
     def _remove(self, job: Job) -> None:
         with self._lock(job.key):
-            current = self._store.by_attempt(job.attempt)
-            if current is None or current.cleaned_at is not None or self._store.current(job.key) != current:
+            present = self._store.current(job.key)
+            if present is None or present.attempt != job.attempt or present.cleaned_at is not None:
                 return  # somebody was faster, or a fresh attempt lives in the directory now
+            self._store.wish(job, clean=True)  # so that a server that is killed here goes on with it
             fault("clean.before_rename")
             self._housekeeper.discard(job.directory)
             fault("clean.after_rename")
@@ -273,6 +292,13 @@ class Engine:
         self._news.put((attempt, None))
         self._wake.set()
 
+    def _postpone(self, attempt: str) -> None:
+        """Have an attempt looked at again after a while."""
+        if self._postponed.empty():
+            self._retry_at = time.monotonic() + RETRY_INTERVAL_S
+        self._postponed.put(attempt)
+        self._wake.set()
+
     def tick(self) -> None:
         """Take in all news, make the moves that follow, and set going what comes next. Never waits.
 
@@ -286,7 +312,11 @@ class Engine:
         jobs |= self._observe(list(jobs.values()))
         self._unread.clear()
         for job in jobs.values():
-            self._resume(job)
+            try:
+                self._act(job)
+            except Exception as error:
+                log.warning("a job's next step is tried again", job=str(job.key), reason=str(error))
+                self._postpone(job.attempt)
         self._housekeep()
 
     def _observe(self, jobs: list[Job]) -> dict[str, Job]:
@@ -308,7 +338,7 @@ class Engine:
         fault("observe.after_commit")
         return changed
 
-    def _resume(self, job: Job) -> None:
+    def _act(self, job: Job) -> None:
         """Do what a job's state asks for now. Doing it twice is harmless; this is also how a restart goes on."""
         entry = self.view.managers.get(job.key.manager)
         if entry is None:
@@ -356,18 +386,23 @@ class Engine:
     def _lock(self, key: JobKey) -> threading.Lock:
         return self._locks[hash(key) % len(self._locks)]
 
-    def _wait_until_over(self, key: JobKey) -> None:
+    def _wait_until_over(self, job: Job) -> None:
         def over() -> bool:
-            job = self._store.current(key)
-            return job is None or job.terminal
+            now = self._store.by_attempt(job.attempt)
+            return now is None or now.terminal
 
-        with self._changed:
-            if not self._changed.wait_for(over, timeout=REPLACE_TIMEOUT_S):
-                raise Conflict(
-                    f"Job {key} was set up again while it ran, and its processes did not end within "
-                    f"{REPLACE_TIMEOUT_S:.0f} s.",
-                    "Try again later; the job is being cancelled.",
-                )
+        ended = False
+        if self._replacing.acquire(blocking=False):
+            try:
+                with self._changed:
+                    ended = self._changed.wait_for(over, timeout=REPLACE_TIMEOUT_S)
+            finally:
+                self._replacing.release()
+        if not ended:
+            raise Conflict(
+                f"Job {job.key} was set up again while it ran, and it has not ended yet.",
+                "It is being cancelled; try again in a few seconds.",
+            )
 
 
 def _moves(job: Job, seen: list[Observation]) -> list[Move]:

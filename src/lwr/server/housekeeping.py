@@ -24,6 +24,8 @@ from lwr.transfer.removal import remove_tree, set_aside
 log = structlog.get_logger("lwr")
 
 TRASH = ".trash"
+#: A job that is being set up may take its time: uploads can be long.
+LEAST_NEW_S = 86400.0
 #: Below this much free space no new job is taken.
 MIN_FREE_BYTES = 64 * 1024 * 1024
 
@@ -44,6 +46,7 @@ class Housekeeper:
         self._retention = retention
         self._last_round: float | None = None
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
+        self._stopping = False
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
 
     def start(self, staging_directories: Sequence[str]) -> None:
@@ -56,6 +59,7 @@ class Housekeeper:
 
     def stop(self) -> None:
         """Return when the thread is gone; what is left in the trash waits for the next start. May be called twice."""
+        self._stopping = True
         self._work.put(None)
         if self._thread.is_alive():
             self._thread.join()
@@ -71,7 +75,7 @@ class Housekeeper:
         self._work.put(work)
 
     def _run(self) -> None:
-        while (work := self._work.get()) is not None:
+        while (work := self._work.get()) is not None and not self._stopping:
             try:
                 work()
             except Exception:
@@ -88,7 +92,8 @@ class Housekeeper:
     def abandoned(self, now: float) -> list[Job]:
         """Jobs whose directories nobody will ask for any more; old records are deleted on the way."""
         self._store.forget(now - self._retention.record_s)
-        return self._store.abandoned(now - self._retention.failed_job_s)
+        kept_s = self._retention.failed_job_s
+        return self._store.abandoned(now - kept_s, now - max(kept_s, LEAST_NEW_S))
 
     def check_room(self, staging_directory: str) -> None:
         """Raises Unavailable when the disk is too full to take another job."""

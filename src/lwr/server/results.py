@@ -6,11 +6,12 @@ Reads files through `JobFiles` only, whatever odd names and bytes the job wrote.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 from lwr.core.job import Job
 from lwr.core.places import STDERR, STDOUT, Area, resolve
 from lwr.core.wire import Results, Submission
-from lwr.errors import LwrError
+from lwr.errors import LwrError, NotFound, Unavailable
 from lwr.server.store import FileDigest, Store
 from lwr.transfer.jobfiles import JobFiles, OpenFile
 
@@ -18,6 +19,8 @@ from lwr.transfer.jobfiles import JobFiles, OpenFile
 STREAM_LIMIT_BYTES = 64 * 1024
 #: How much of a dynamic file source is looked at.
 SOURCE_LIMIT_BYTES = 4 * 1024 * 1024
+#: How much of a job's outputs is read when it ends.
+COLLECT_BYTES = 4 * 1024**3
 
 _PIECE_BYTES = 1024 * 1024
 
@@ -72,17 +75,28 @@ def digest(store: Store, job: Job, files: JobFiles, components: tuple[str, ...])
     return computed.sha256
 
 
-def collect_digests(files: JobFiles) -> dict[str, FileDigest]:
-    """Digest of every file in `outputs`, by path below the job's directory.
+def collect_digests(files: JobFiles, stopping: Callable[[], bool]) -> dict[str, FileDigest]:
+    """Digests of the files in `outputs`, by path below the job's directory.
+
+    The first `COLLECT_BYTES` of them: a job may leave files that nobody could ever read to their end, and their digests
+    are taken when somebody asks. What is gone since it was listed, or has a name that nobody can ask for, is left out.
 
     Raises:
         LwrError: a file is there and cannot be read; the job's results would not be whole.
+        Unavailable: `stopping()` is true; to be done again.
     """
     digests = {}
+    left_bytes = COLLECT_BYTES
     for name in files.listing(Area.OUTPUTS):
         components = (Area.OUTPUTS.value, *name.split("/"))
-        with files.open(components) as opened:
-            digests["/".join(components)] = FileDigest(*_identity(opened), sha256=_sha256(opened))
+        try:
+            opened = files.open(components)
+        except NotFound:
+            continue
+        with opened:
+            left_bytes -= opened.size_bytes
+            if left_bytes >= 0:
+                digests["/".join(components)] = FileDigest(*_identity(opened), sha256=_sha256(opened, stopping))
     return digests
 
 
@@ -90,8 +104,12 @@ def _identity(opened: OpenFile) -> tuple[int, int, int]:
     return opened.size_bytes, opened.mtime_ns, opened.inode
 
 
-def _sha256(opened: OpenFile) -> bytes:
+def _sha256(opened: OpenFile, stopping: Callable[[], bool] = lambda: False) -> bytes:
     hasher = hashlib.sha256()
-    while piece := opened.file.read(_PIECE_BYTES):
+    left_bytes = opened.size_bytes  # and no more: somebody may still be writing
+    while left_bytes > 0 and (piece := opened.file.read(min(left_bytes, _PIECE_BYTES))):
         hasher.update(piece)
+        left_bytes -= len(piece)
+        if stopping():
+            raise Unavailable("The server is stopping.")
     return hasher.digest()

@@ -1,12 +1,13 @@
 """What the server does for a job before its manager gets it and after its command ended, in a few threads.
 
 `prepare`: carries out the server's part of the staging plan and hands the job to its manager. `collect`: takes the
-digests of the results. Both end in one move, told through the engine's callback. A failure fails the job with its
-reason, it is never swallowed. Must not write states itself.
+digests of the results. Both end in one move, told through the engine's callback. A failure that may pass is tried again
+later; any other fails the job with its reason. Must not write states itself.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,7 @@ import structlog
 from lwr.core.job import CANCELLED_REASON, Job, JobState, Move
 from lwr.core.places import Area, JobLayout, resolve
 from lwr.core.staging import Mover, StagingPlan, plan_from_wire, server_moved_outputs
-from lwr.core.ticket import Ticket
+from lwr.core.ticket import Adoption, Ticket
 from lwr.core.wire import FILE_KINDS, Submission
 from lwr.errors import BadRequest, LwrError, NotFound
 from lwr.faults import fault
@@ -46,53 +47,75 @@ class Stagers:
     def __init__(self, store: Store, threads_count: int) -> None:
         self._store = store
         self._threads_count = threads_count
-        self._busy: set[str] = set()
+        self._busy: set[tuple[str, str]] = set()  # attempt and stage: a job may end while its preparation returns
         self._mutex = threading.Lock()
         self._pool = ThreadPoolExecutor(threads_count, thread_name_prefix="staging")
+        self._stopping = threading.Event()
+        self._again: Callable[[str], None] = lambda attempt: None
 
-    def start(self) -> None:
-        """Make the threads. All exist from now on: their number is constant."""
+    def start(self, again: Callable[[str], None]) -> None:
+        """Make the threads; all exist from now on. `again(attempt)` is called for what has to be tried again later."""
+        self._again = again
         barrier = threading.Barrier(self._threads_count + 1)
         for _ in range(self._threads_count):
             self._pool.submit(barrier.wait)
         barrier.wait()
 
     def stop(self) -> None:
-        """Finish what is under way, leave the rest to the next start. May be called twice, or unstarted."""
+        """Finish or give up what is under way, leave the rest to the next start. May be called twice, or unstarted."""
+        self._stopping.set()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def prepare(self, job: Job, layout: JobLayout, manager: JobManager, finish: Finish) -> None:
         """Stage in and hand over. Success is told by the manager's own report; failure by a move to FAILED."""
-        self._begin(job, lambda: self._prepare(job, layout, manager, finish), finish)
+        self._begin(job, "prepare", lambda: self._prepare(job, layout, manager, finish), finish)
 
     def collect(self, job: Job, layout: JobLayout, finish: Finish) -> None:
         """Take stock of the results; ends in COMPLETE, FAILED or CANCELLED."""
-        self._begin(job, lambda: self._collect(job, layout, finish), finish)
+        self._begin(job, "collect", lambda: self._collect(job, layout, finish), finish)
 
-    def _begin(self, job: Job, work: Callable[[], None], finish: Finish) -> None:
+    def _begin(self, job: Job, stage: str, work: Callable[[], None], finish: Finish) -> None:
         with self._mutex:
-            if job.attempt in self._busy:
+            if (job.attempt, stage) in self._busy:
                 return
-            self._busy.add(job.attempt)
-        self._pool.submit(self._guarded, job, work, finish)
+            self._busy.add((job.attempt, stage))
+        self._pool.submit(self._guarded, job, stage, work, finish)
 
-    def _guarded(self, job: Job, work: Callable[[], None], finish: Finish) -> None:
+    def _guarded(self, job: Job, stage: str, work: Callable[[], None], finish: Finish) -> None:
+        tried_again = False
+        try:
+            self._fail_for_good(job, work, finish)
+        except Exception as error:
+            # It may pass, or not even the failure could be written down.
+            log.warning("staging is tried again", job=str(job.key), stage=stage, reason=str(error))
+            tried_again = True
+        with self._mutex:
+            self._busy.discard((job.attempt, stage))
+        if tried_again:
+            self._again(job.attempt)
+
+    def _fail_for_good(self, job: Job, work: Callable[[], None], finish: Finish) -> None:
+        """Do the work; a failure that cannot pass becomes the job's. Raises those that may pass."""
         try:
             work()
         except LwrError as error:
+            if error.transient:
+                raise
             finish(job, Move(JobState.FAILED, str(error)))
         except Exception as error:
             log.exception("staging failed", job=str(job.key))
             finish(job, Move(JobState.FAILED, f"LWR could not stage the job: {type(error).__name__}: {error}"))
-        finally:
-            with self._mutex:
-                self._busy.discard(job.attempt)
 
     def _prepare(self, job: Job, layout: JobLayout, manager: JobManager, finish: Finish) -> None:
-        if job.cancel_requested:
-            finish(job, Move(JobState.CANCELLED, "cancelled before it was queued"))
-            return
         number, description = self._store.submission(job) or (0, "")
+        if job.cancel_requested:
+            if os.path.lexists(layout.script):
+                # The manager was given it, and its report is on the way or was lost with the last server: what it
+                # says now leads to its own cancel.
+                manager.adopt([Adoption(job.attempt, job.key.job_id, number, layout)])
+            else:
+                finish(job, Move(JobState.CANCELLED, "cancelled before it was queued"))
+            return
         submission = Submission.from_stored(description)
         files = JobFiles(layout.root)
         plan = plan_from_wire(submission.remote_staging)
@@ -120,13 +143,13 @@ class Stagers:
             finish(job, Move(JobState.CANCELLED, CANCELLED_REASON))
             return
         files = JobFiles(layout.root)
-        if Area.OUTPUTS.value not in files.top_level():
+        if os.path.islink(layout.area(Area.OUTPUTS)) or not os.path.isdir(layout.area(Area.OUTPUTS)):
             raise NotFound(
-                f"The outputs directory of job {job.key} is gone: the command or somebody else removed it.",
+                f"The outputs directory of job {job.key} is gone: the command or somebody else removed or replaced it.",
                 "Its results cannot be collected.",
             )
         fault("collect.before_digests")
-        digests = results.collect_digests(files)
+        digests = results.collect_digests(files, self._stopping.is_set)
         fault("collect.before_commit")
         finish(job, Move(JobState.COMPLETE, job.reason), digests)
         fault("collect.after_commit")

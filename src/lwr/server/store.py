@@ -145,13 +145,16 @@ class Store:
         return None if row is None else (row["number"], row["description"])
 
     def wish(self, job: Job, *, cancel: bool = False, clean: bool = False) -> None:
-        """Record that somebody wants the job cancelled or cleaned. States are moved by the engine alone."""
+        """Record that somebody wants the job cancelled or cleaned. States are moved by the engine alone.
+
+        A wish to clean alone is not synced by itself: it comes with `cleaned`, or is said again."""
         self._database.write(
             lambda connection: connection.execute(
                 "UPDATE jobs SET cancel_requested = cancel_requested | ?, clean_requested = clean_requested | ? "
                 "WHERE seq = ?",
                 (cancel, clean, job.seq),
-            )
+            ),
+            durable=cancel,
         )
 
     def cleaned(self, jobs: Iterable[Job], at: float) -> None:
@@ -195,13 +198,14 @@ class Store:
         )
         return [(_job(row), row["number"]) for row in rows]
 
-    def abandoned(self, before: float) -> list[Job]:
-        """Jobs with a directory that nobody will ask for: failed, lost, cancelled or never submitted, and unchanged
-        since `before`."""
+    def abandoned(self, before: float, new_before: float) -> list[Job]:
+        """Jobs with a directory that nobody will ask for: failed, lost or cancelled and unchanged since `before`, or
+        never submitted since `new_before`."""
         rows = self._database.read().execute(
             f"SELECT {_COLUMNS} FROM jobs WHERE superseded = 0 AND cleaned_at IS NULL "  # noqa: S608
-            "AND state IN ('failed', 'lost', 'cancelled', 'new') AND changed_at < ? LIMIT 1000",
-            (before,),
+            "AND (state IN ('failed', 'lost', 'cancelled') AND changed_at < ? OR state = 'new' AND changed_at < ?) "
+            "LIMIT 1000",
+            (before, new_before),
         )
         return [_job(row) for row in rows]
 
