@@ -52,7 +52,7 @@ class ManagerConformance:
         assert yard.stdout(ticket) == f"out\n{ticket.layout.area(Area.WORKING)}\n"
         assert yard.stderr(ticket) == "err\n"
 
-    @pytest.mark.parametrize("code", [0, 1, 3, 42, 111, 126, 127, 255])
+    @pytest.mark.parametrize("code", [0, 1, 3, 42, 111, 112, 126, 127, 255])
     def test_the_exit_code_is_the_commands(self, yard: Yard, code: int) -> None:
         ticket, ended = yard.run(yard.manager(), f"exit {code}")
         assert (ended.phase, ended.exit_code) == (Phase.ENDED, code)
@@ -103,9 +103,10 @@ show \)
         ticket, ended = yard.run(yard.manager(), "head -c 30000000 /dev/zero")
         assert (ended.exit_code, os.path.getsize(ticket.layout.stdout)) == (0, 30_000_000)
 
-    def test_a_job_that_removes_its_own_directory_is_over_all_the_same(self, yard: Yard) -> None:
-        ticket, ended = yard.run(yard.manager(), 'rm -rf "$(dirname "$_GALAXY_JOB_DIR")"; exit 5')
-        assert (ended.phase, ended.exit_code) == (Phase.ENDED, 5)
+    @pytest.mark.parametrize("code", [5, 111, 112])
+    def test_a_job_that_removes_its_own_directory_is_over_all_the_same(self, yard: Yard, code: int) -> None:
+        ticket, ended = yard.run(yard.manager(), f'rm -rf "$(dirname "$_GALAXY_JOB_DIR")"; exit {code}')
+        assert (ended.phase, ended.exit_code) == (Phase.ENDED, code)
         assert not os.path.exists(ticket.layout.root)
 
     def test_a_forged_exit_file_of_another_kind_is_not_believed(self, yard: Yard) -> None:
@@ -252,6 +253,21 @@ show \)
         gone = yard.ledger.wait_over(dead)
         assert (gone.phase, gone.exit_code) == (Phase.GONE, None)
         assert gone.reason
+
+    def test_a_job_that_is_adopted_though_it_is_known_goes_on_as_it_was(self, yard: Yard) -> None:
+        manager, gate = yard.manager(), yard.gate()
+        ticket = yard.ticket(f"echo started >> effects; cat {gate}; exit 5")
+        again = Adoption(ticket.attempt, ticket.job_id, ticket.order, ticket.layout)
+        manager.submit(ticket)
+        manager.adopt([again])
+        yard.ledger.wait(ticket, Phase.RUNNING)
+        wait_for_effects(ticket, gate)
+        manager.adopt([again])
+        gate.open()
+        assert yard.ledger.wait_over(ticket) == Observation(Phase.ENDED, exit_code=5)
+        yard.run(manager, "true")
+        assert {seen for seen in yard.ledger.of(ticket) if seen.phase in OVER} == {yard.ledger.wait_over(ticket)}
+        assert effects(ticket) == ["started"]
 
     def test_cancel_reaches_an_adopted_job(self, yard: Yard) -> None:
         up, never = yard.gate(), yard.gate()

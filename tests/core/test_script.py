@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lwr.core.places import SETUP_AREAS, JobLayout
-from lwr.core.script import MARKER_NAME, REFUSED_STATUS, Site, render
+from lwr.core.script import MARKER_NAME, NO_ROOM_STATUS, REFUSED_STATUS, Site, render
 from lwr.core.ticket import EnvItem, Ticket
 
 ATTEMPT = "0123456789abcdef" * 2
@@ -81,6 +81,24 @@ def test_a_second_start_refuses_and_writes_nothing(job: Job) -> None:
     again = job.again()
     assert (again.returncode, again.stdout, again.stderr) == (REFUSED_STATUS, b"", b"")
     assert Path(job.layout.start_marker).read_text() == marker
+    assert Path(job.layout.path("working", "effects")).read_text() == "run\n"
+
+
+def test_a_script_without_room_for_its_number_gives_the_marker_back(job: Job) -> None:
+    assert job.run("echo run >> effects").returncode == 0
+    for written in (job.layout.start_marker, job.layout.exit_file, job.layout.path("working", "effects")):
+        Path(written).unlink()
+    # Files can be made, but not written: what a full disk is to the script.
+    full = 'trap "" XFSZ; ulimit -f 0; exec "$0" "$1"'
+    start = ["sh", "-c", full, job.shell, job.layout.script]
+    ended = subprocess.run(start, cwd=job.layout.root, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (NO_ROOM_STATUS, b"", b"")
+    assert not os.path.lexists(job.layout.start_marker)
+    # One that stands there is another script's, and stays.
+    Path(job.layout.start_marker).touch()
+    assert subprocess.run(start, cwd=job.layout.root, check=False).returncode == REFUSED_STATUS
+    Path(job.layout.start_marker).unlink()
+    assert job.again().returncode == 0
     assert Path(job.layout.path("working", "effects")).read_text() == "run\n"
 
 

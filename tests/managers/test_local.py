@@ -13,12 +13,12 @@ from typing import ClassVar
 import pytest
 
 from lwr.core.ticket import Adoption, Observation, Phase, Ticket
-from lwr.managers.local import QUEUED_PYTHON, UNQUEUED, LocalManager
+from lwr.managers.local import PUT_BACK, QUEUED_PYTHON, UNQUEUED, LocalManager
 from lwr.managers.manager import Site
 from lwr.managers.processes import Process, core_count, job_environment, spawn
 from lwr.managers.scriptfiles import read_marker, write_script
 from tests.conformance.managers import ManagerConformance, SlotConformance
-from tests.conformance.yard import Yard, effects, wait_until
+from tests.conformance.yard import OVER, Yard, effects, wait_until
 
 POINTS = (
     "script.before_rename", "script.after_rename", "start.before_spawn", "start.after_spawn", "start.after_report",
@@ -50,11 +50,12 @@ def adoption(ticket: Ticket, handle: str = "") -> Adoption:
     return Adoption(ticket.attempt, ticket.job_id, ticket.order, ticket.layout, handle)
 
 
-def with_prelude(yard: Yard, prelude: str) -> LocalManager:
+def with_prelude(yard: Yard, prelude: str, marker_wait_s: float = 0.1) -> LocalManager:
     """A manager whose scripts do something, as another process might, before they come to their start marker."""
     file = yard.root / "prelude"
     file.write_text(prelude)
-    manager = LocalManager(1, Site(), environ={"PATH": os.environ["PATH"], "BASH_ENV": str(file)})
+    environ = {"PATH": os.environ["PATH"], "BASH_ENV": str(file)}
+    manager = LocalManager(1, Site(), marker_wait_s=marker_wait_s, environ=environ)
     manager.start(yard.ledger.report)
     yard.managers.append(manager)
     return manager
@@ -96,6 +97,112 @@ def test_a_script_that_cannot_make_its_marker_is_refused(yard: Yard) -> None:
     with_prelude(yard, "exit 111").submit(ticket)
     assert "start marker" in yard.ledger.wait(ticket, Phase.REFUSED).reason
     assert effects(ticket) == []
+
+
+def test_on_a_full_disk_jobs_wait_for_room_and_start_once(yard: Yard) -> None:
+    full = yard.root / "full"
+    full.touch()
+    # Files can be made, but not written.
+    manager = with_prelude(yard, f"if [ -e '{full}' ]; then trap '' XFSZ; ulimit -f 0; fi")
+    first, second = yard.ticket("echo started >> effects; exit 1"), yard.ticket("echo started >> effects; exit 2")
+    manager.submit(first)
+    manager.submit(second)
+    wait_until(lambda: PUT_BACK in [seen.handle for seen in yard.ledger.of(first)])
+    assert yard.ledger.phases(second) == [Phase.WAITING]
+    full.unlink()
+    assert [yard.ledger.wait_over(ticket).exit_code for ticket in (first, second)] == [1, 2]
+    assert [effects(ticket) for ticket in (first, second)] == [["started"], ["started"]]
+
+
+def test_a_job_that_was_put_back_waits_again_after_a_restart_and_one_that_ran_does_not(yard: Yard) -> None:
+    put_back, ran = yard.ticket("exit 3"), yard.ticket("echo started >> effects")
+    for ticket in (put_back, ran):
+        write_script(ticket, Site())
+    yard.manager().adopt([adoption(put_back, PUT_BACK), adoption(ran, f"{os.getpid()}:1")])
+    assert yard.ledger.wait_over(put_back) == Observation(Phase.ENDED, exit_code=3)
+    assert yard.ledger.phases(ran) == [Phase.GONE]
+    assert effects(ran) == []
+
+
+def held_up(yard: Yard) -> tuple[LocalManager, Ticket, Path]:
+    """A manager that waits for somebody to say whose an attempt's empty marker is, and that marker."""
+    manager = with_prelude(yard, "if [ -e held ]; then : > started; fi", marker_wait_s=1000.0)
+    ticket = yard.ticket("echo started >> effects; exit 4")
+    held = Path(ticket.layout.path("held"))
+    held.touch()
+    manager.submit(ticket)
+    # The next one has the slot: the first one's script has refused.
+    yard.run(manager, "true")
+    held.unlink()
+    return manager, ticket, Path(ticket.layout.start_marker)
+
+
+def test_a_job_whose_first_script_gave_the_marker_back_is_started(yard: Yard) -> None:
+    _, ticket, marker = held_up(yard)
+    marker.unlink()
+    assert yard.ledger.wait_over(ticket) == Observation(Phase.ENDED, exit_code=4)
+    assert effects(ticket) == ["started"]
+
+
+def test_what_happens_to_a_job_in_between_is_not_lost(yard: Yard) -> None:
+    manager, ticket, marker = held_up(yard)
+    manager.submit(ticket)
+    manager.adopt([adoption(ticket)])
+    manager.cancel(ticket.attempt)
+    yard.run(manager, "true")
+    assert yard.ledger.phases(ticket) == [Phase.WAITING, Phase.RUNNING]
+    marker.unlink()
+    assert yard.ledger.wait_over(ticket).phase is Phase.GONE
+    yard.run(manager, "true")
+    assert len([phase for phase in yard.ledger.phases(ticket) if phase in OVER]) == 1
+    assert effects(ticket) == []
+
+
+def test_a_cancelled_job_does_not_start_while_its_cancel_has_to_wait(yard: Yard) -> None:
+    manager, gate = yard.manager(), yard.gate()
+    before, ticket = yard.ticket(f"cat {gate}"), yard.ticket("echo started >> effects")
+    for one in (before, ticket):
+        manager.submit(one)
+    root, aside = Path(ticket.layout.root), yard.root / "aside"
+    root.rename(aside)
+    root.touch()
+    manager.cancel(ticket.attempt)
+    gate.open()
+    yard.run(manager, "true")
+    assert yard.ledger.phases(ticket) == [Phase.WAITING]
+    root.unlink()
+    aside.rename(root)
+    assert yard.ledger.wait_over(ticket).phase is Phase.GONE
+    assert effects(ticket) == []
+
+
+def test_adopting_what_is_known_says_nothing_new(yard: Yard) -> None:
+    manager, gate = yard.manager(), yard.gate()
+    running, waiting = yard.ticket(f"cat {gate}"), yard.ticket("true")
+    manager.submit(running)
+    handle = yard.ledger.wait(running, Phase.RUNNING).handle
+    manager.submit(waiting)
+    manager.adopt([adoption(running), adoption(running, handle), adoption(waiting)])
+    gate.open()
+    yard.ledger.wait_over(waiting)
+    for ticket in (running, waiting):
+        assert yard.ledger.phases(ticket) == [Phase.WAITING, Phase.RUNNING, Phase.ENDED]
+
+
+def test_adopting_a_script_that_nobody_started_puts_it_where_a_cancel_finds_it(yard: Yard) -> None:
+    manager, gate = yard.manager(), yard.gate()
+    running, adopted = yard.ticket(f"cat {gate}"), yard.ticket("echo started >> effects")
+    manager.submit(running)
+    yard.ledger.wait(running, Phase.RUNNING)
+    write_script(adopted, Site())
+    manager.adopt([adoption(adopted)])
+    manager.cancel(adopted.attempt)
+    assert yard.ledger.wait_over(adopted).phase is Phase.GONE
+    assert yard.ledger.phases(adopted) == [Phase.WAITING, Phase.GONE]
+    gate.open()
+    yard.run(manager, "true")
+    assert subprocess.run(["bash", adopted.layout.script], check=False).returncode == 111
+    assert effects(adopted) == []
 
 
 def test_a_job_whose_directory_is_gone_is_refused(yard: Yard) -> None:

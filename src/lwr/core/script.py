@@ -21,6 +21,9 @@ MARKER_NAME = "LWR_JOB_MARKER"
 HOME, TMP = "home", "tmp"
 #: The script's exit status when another one has started the attempt (or nobody can): nothing was run.
 REFUSED_STATUS = 111
+#: The script's exit status when there was no room for its number in the start marker, which it has given back:
+#: nothing was run, and the attempt may be started again.
+NO_ROOM_STATUS = 112
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ def render(ticket: Ticket, site: Site) -> str:
     """The script of an attempt, whole; the same ticket and site give the same text.
 
     The command's exit code, whatever it is, becomes the script's own and stands in the exit file. A second start
-    ends with `REFUSED_STATUS` and touches nothing.
+    ends with `REFUSED_STATUS` and touches nothing, one on a full disk with `NO_ROOM_STATUS` and leaves no marker.
     """
     return _render_cmd(ticket, site) if ticket.layout.windows else _render_sh(ticket, site)
 
@@ -55,9 +58,10 @@ def render(ticket: Ticket, site: Site) -> str:
 _HEAD = """\
 #!/bin/bash
 if [ -n "${{ABC_TEST_JOB_SCRIPT_INTEGRITY_XYZ+set}}" ]; then exit 42; fi
-# Nothing before this line has an effect. The shell makes the marker only if it is not there, in one step.
+# Nothing before this line has an effect. The shell makes the marker only if it is not there, in one step, and only
+# who made it may take it away again.
 set -C
-{{ echo "$$" > {marker}; }} 2>/dev/null || exit {refused}
+{{ {{ echo "$$" || {{ rm -f {marker}; exit {no_room}; }}; }} > {marker}; }} 2>/dev/null || exit {refused}
 set +C
 (
 """
@@ -140,7 +144,7 @@ def _render_sh(ticket: Ticket, site: Site) -> str:
     steps = [_sh_step(item) for item in _all_items(ticket, site)]
     return "".join(
         (
-            _HEAD.format(marker=shlex.quote(layout.start_marker), refused=REFUSED_STATUS),
+            _HEAD.format(marker=shlex.quote(layout.start_marker), refused=REFUSED_STATUS, no_room=NO_ROOM_STATUS),
             _SLOTS,
             surroundings,
             # One eval each: a quote or a heredoc that is left open ends with its own item.

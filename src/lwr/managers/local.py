@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from lwr.core.places import JobLayout
-from lwr.core.script import REFUSED_STATUS
+from lwr.core.script import NO_ROOM_STATUS, REFUSED_STATUS
 from lwr.core.ticket import Adoption, Observation, Phase, Ticket
 from lwr.faults import fault
 from lwr.managers.loop import RETRY_S, Loop
@@ -31,6 +31,8 @@ GRACE_S = 2.0
 SWEEP_S, SLOW_SWEEP_S = 0.02, 1.0
 #: How long a script may take from making its start marker to writing its number there.
 MARKER_WAIT_S = 1.0
+#: The handle of an attempt whose start came to nothing: that of its process would say after a restart that it ran.
+PUT_BACK = "-"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,15 +61,18 @@ class LocalManager:
     Args:
         slots: how many scripts may run at a time; None: all.
         grace_s: between SIGTERM and SIGKILL.
+        marker_wait_s: how long a start marker may stay empty before its script is given up.
         environ: the server's environment, from which the jobs' is made.
     """
 
     def __init__(
-        self, slots: int | None, site: Site, grace_s: float = GRACE_S, environ: Mapping[str, str] = os.environ
-    ) -> None:
+        self, slots: int | None, site: Site, grace_s: float = GRACE_S, marker_wait_s: float = MARKER_WAIT_S,
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:  # fmt: skip
         self._slots = slots
         self._site = site
         self._grace_s = grace_s
+        self._marker_wait_s = marker_wait_s
         self._environ = environ
         self._report: Report = _report_to_nobody
         self._loop = Loop("local-manager", self._start_next)
@@ -75,6 +80,8 @@ class LocalManager:
         self._queue: list[_Entry] = []
         self._waiting: dict[str, _Entry] = {}
         self._runs: dict[str, _Run] = {}
+        # In neither, as it is being found out where they belong, and whether they are to be cancelled then.
+        self._unclear: dict[str, bool] = {}
         self._paused = False
         self._sweep_due = math.inf
 
@@ -105,11 +112,16 @@ class LocalManager:
     # -- waiting and starting ----------------------------------------------------------------------------------------
 
     def _wait_for_slot(self, entry: _Entry) -> None:
-        if entry.attempt in self._waiting or entry.attempt in self._runs:
-            return
+        if not self._knows(entry):
+            self._queue_up(entry, Observation(Phase.WAITING))
+
+    def _knows(self, entry: _Entry) -> bool:
+        return any(entry.attempt in known for known in (self._waiting, self._runs, self._unclear))
+
+    def _queue_up(self, entry: _Entry, seen: Observation) -> None:
         self._waiting[entry.attempt] = entry
         heapq.heappush(self._queue, entry)
-        self._report(entry.attempt, Observation(Phase.WAITING))
+        self._report(entry.attempt, seen)
 
     def _start_next(self) -> bool:
         """Start one attempt if there is room, so that ends are heard of before the next one."""
@@ -123,15 +135,14 @@ class LocalManager:
             process = self._spawn(entry)
         except OSError as error:
             if may_pass(error):
-                self._paused = True
-                self._loop.later(RETRY_S, self._go_on)
+                self._pause()
                 return False
             self._leave_queue(entry)
             self._report(entry.attempt, Observation(Phase.REFUSED, reason=f"The job could not be started: {error}."))
             return True
         self._leave_queue(entry)
         if process is None:
-            self._loop.persist(partial(self._take_up, entry))
+            self._clear_up(entry)
         else:
             self._follow(entry, process)
         return True
@@ -148,6 +159,10 @@ class LocalManager:
     def _leave_queue(self, entry: _Entry) -> None:
         heapq.heappop(self._queue)
         del self._waiting[entry.attempt]
+
+    def _pause(self) -> None:
+        self._paused = True
+        self._loop.later(RETRY_S, self._go_on)
 
     def _go_on(self) -> None:
         self._paused = False
@@ -174,9 +189,12 @@ class LocalManager:
         marker, code = read_marker(entry.layout), read_exit_code(entry.layout)
         del self._runs[entry.attempt]
         self._forget(run)
-        if status == REFUSED_STATUS and marker != process.pid:
-            give_up_at = time.monotonic() + MARKER_WAIT_S
-            self._loop.persist(lambda: self._second_start(entry, give_up_at, cancelled=run.tree is not None))
+        nothing_ran = status in (REFUSED_STATUS, NO_ROOM_STATUS) and marker != process.pid
+        # The command of a job that removed its own directory may have ended with such a number too.
+        if nothing_ran and os.path.lexists(entry.layout.script):
+            if status == NO_ROOM_STATUS:
+                self._pause()
+            self._clear_up(entry, PUT_BACK, refused=status == REFUSED_STATUS, cancelled=run.tree is not None)
             return
         fault("end.before_report")
         self._report(entry.attempt, last_words(code, signal_name(-status) if status and status < 0 else "", status))
@@ -186,29 +204,20 @@ class LocalManager:
             run.tree.release()
         run.process.release()
 
-    def _second_start(self, entry: _Entry, give_up_at: float, *, cancelled: bool) -> None:
-        """Our script refused: another one, from before a crash, has the attempt; or none can make the marker."""
-        marker = read_marker(entry.layout)
-        if marker is None:
-            reason = "The job's script could not make its start marker in the job's directory."
-            self._report(entry.attempt, Observation(Phase.REFUSED, reason=reason))
-        elif marker == 0 and time.monotonic() < give_up_at:
-            again = partial(self._second_start, entry, give_up_at, cancelled=cancelled)
-            self._loop.later(SWEEP_S, partial(self._loop.persist, again))
-        else:
-            self._take_up(entry, cancelled=cancelled)
-
     def _adopt(self, adoptions: list[tuple[_Entry, str]]) -> None:
         for entry, handle in adoptions:
-            self._loop.persist(partial(self._take_up, entry, handle))
+            if not self._knows(entry):
+                self._clear_up(entry, handle)
 
-    def _take_up(self, entry: _Entry, handle: str = "", *, cancelled: bool = False) -> None:
-        """Find out what an attempt that somebody else may have started is doing, and go on with it.
+    def _clear_up(self, entry: _Entry, handle: str = "", *, refused: bool = False, cancelled: bool = False) -> None:
+        """Find out what an attempt that somebody else may have started is doing, and go on with it. `refused`: its
+        script has just said that another one, from before a crash, has it, or that none can make the marker."""
+        self._unclear[entry.attempt] = cancelled
+        give_up_at = time.monotonic() + self._marker_wait_s
+        self._loop.persist(partial(self._take_up, entry, handle, give_up_at, refused=refused))
 
-        Raises OSError, with nothing changed, while that cannot be looked at.
-        """
-        if entry.attempt in self._waiting or entry.attempt in self._runs:
-            return
+    def _take_up(self, entry: _Entry, handle: str, give_up_at: float, *, refused: bool) -> None:
+        """One look for `_clear_up`. Raises OSError, with nothing changed, while that cannot be looked at."""
         marker = read_marker(entry.layout)
         known_pid = handle.partition(":")[0]
         process = find(int(known_pid), entry.attempt, handle) if known_pid.isdecimal() else None
@@ -216,39 +225,49 @@ class LocalManager:
             process = find(marker, entry.attempt)
         # Read after the look for the process: a script writes its exit file before it ends.
         code = None if process is not None else read_exit_code(entry.layout)
+        if process is None and code is None and marker == 0 and time.monotonic() < give_up_at:
+            # A script is writing its number there; on a full disk it gives the marker back.
+            again = partial(self._take_up, entry, handle, give_up_at, refused=False)
+            self._loop.later(SWEEP_S, partial(self._loop.persist, again))
+            return
         if process is not None:
             self._follow(entry, process)
-        elif code is None and marker is None and not handle:
-            self._wait_for_slot(entry)
-        else:
+        elif code is not None or marker is not None or handle not in ("", PUT_BACK):
             self._report(entry.attempt, last_words(code))
-        if cancelled:
+        elif refused:
+            reason = "The job's script could not make its start marker in the job's directory."
+            self._report(entry.attempt, Observation(Phase.REFUSED, reason=reason))
+        else:
+            reason = "The job's directory had no room for its start; it is tried again." if handle else ""
+            self._queue_up(entry, Observation(Phase.WAITING, reason=reason, handle=handle))
+        if self._unclear.pop(entry.attempt):
             self._cancel(entry.attempt)
 
     # -- cancelling ----------------------------------------------------------------------------------------------------
 
     def _cancel(self, attempt: str) -> None:
-        entry, run = self._waiting.get(attempt), self._runs.get(attempt)
+        entry, run = self._waiting.pop(attempt, None), self._runs.get(attempt)
         if entry is not None:
-            self._loop.persist(partial(self._cancel_waiting, entry))
+            self._unclear[attempt] = True
+            self._loop.persist(partial(self._end_unstarted, entry))
+        elif attempt in self._unclear:
+            self._unclear[attempt] = True
         elif run is not None and run.tree is None:
             run.tree = Tree(attempt, run.process)
             run.kill_at = time.monotonic() + self._grace_s
             self._plan_sweep(0.0)
 
-    def _cancel_waiting(self, entry: _Entry) -> None:
-        if self._waiting.get(entry.attempt) is not entry:
-            return
+    def _end_unstarted(self, entry: _Entry) -> None:
         try:
             # A script that was spawned just before a crash may still be on its way to the marker.
             never_started = take_marker(entry.layout)
         except FileNotFoundError:
             never_started = True
-        del self._waiting[entry.attempt]
         if never_started:
+            del self._unclear[entry.attempt]
             self._report(entry.attempt, Observation(Phase.GONE, reason="The job was cancelled before it started."))
         else:
-            self._loop.persist(partial(self._take_up, entry, cancelled=True))
+            self._clear_up(entry, cancelled=True)
 
     def _plan_sweep(self, delay_s: float) -> None:
         due = time.monotonic() + delay_s

@@ -17,19 +17,31 @@ from itertools import count
 from lwr.managers.processes import Process, Watcher
 
 Action = Callable[[], None]
+#: Is told of an exception that nobody expected, in the loop's thread. Must not raise.
+OnDefect = Callable[[Exception], None]
 
 #: Until an action is tried again that the machine did not let us do.
 RETRY_S = 1.0
 
 
+def _tell_the_hook(defect: Exception) -> None:
+    """As if a thread had died of it: whoever keeps the logs can listen there."""
+    told = (type(defect), defect, defect.__traceback__, threading.current_thread())
+    threading.excepthook(threading.ExceptHookArgs(told))
+
+
 class Loop:
     """The thread and what wakes it. `idle` is called once in each turn; it returns whether it wants another one now.
+
+    What an action or `idle` raises is told to `on_defect`, and the thread goes on with the next.
 
     `tell` and `stop` may be called from any thread, the others only from the loop's own.
     """
 
-    def __init__(self, name: str, idle: Callable[[], bool]) -> None:
+    def __init__(self, name: str, idle: Callable[[], bool], on_defect: OnDefect = _tell_the_hook) -> None:
         self._idle = idle
+        self._on_defect = on_defect
+        self._again = False
         self._watcher = Watcher()
         self._inbox: deque[Action] = deque()
         self._timers: list[tuple[float, int, Action]] = []
@@ -71,15 +83,24 @@ class Loop:
             self.later(RETRY_S, partial(self.persist, action))
 
     def _run(self) -> None:
-        again = False
         while not self._stopping:
-            for action in self._watcher.wait(0.0 if again else self._time_to_wait_s()):
-                action()
+            for action in self._watcher.wait(0.0 if self._again else self._time_to_wait_s()):
+                self._do(action)
             while self._inbox and not self._stopping:
-                self._inbox.popleft()()
+                self._do(self._inbox.popleft())
             while self._timers and self._timers[0][0] <= time.monotonic():
-                heapq.heappop(self._timers)[2]()
-            again = self._idle()
+                self._do(heapq.heappop(self._timers)[2])
+            self._again = False
+            self._do(self._be_idle)
+
+    def _do(self, action: Action) -> None:
+        try:
+            action()
+        except Exception as defect:
+            self._on_defect(defect)
+
+    def _be_idle(self) -> None:
+        self._again = self._idle()
 
     def _time_to_wait_s(self) -> float | None:
         return max(0.0, self._timers[0][0] - time.monotonic()) if self._timers else None

@@ -42,10 +42,11 @@ class JobManager(Protocol):
         """
 
     def adopt(self, adoptions: Iterable[Adoption]) -> None:
-        """Take back, after a restart, attempts that were submitted before. Called once, after `start`.
+        """Take back attempts that were submitted before, in an earlier life of the server or up to their script.
 
         What each is doing now is reported: WAITING, RUNNING (found again), ENDED (with the code of its exit file)
-        or GONE. An attempt that was not started yet keeps its place by `order`.
+        or GONE. An attempt that was not started yet keeps its place by `order`, and a cancel takes it out. Called
+        after `start`; may be called again; what is known already is left as it is.
         """
 
     def cancel(self, attempt: str) -> None:
