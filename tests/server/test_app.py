@@ -9,10 +9,11 @@ import time
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from lwr.config import load
 from lwr.errors import ConfigError, StoreError
-from lwr.server.app import build
+from lwr.server.app import _thread_failed, build
 from tests.server.http.served import LARGE, served
 from tests.support import DEADLINE_S, RunningServer, free_port, wait_until, write_configuration
 
@@ -112,3 +113,11 @@ def _listens(address: tuple[str, int]) -> bool:
         except OSError:
             return True
     return False
+
+
+def test_a_defect_in_a_thread_is_told_in_the_log() -> None:
+    with capture_logs() as told:
+        thread = threading.Thread(target=lambda: None, name="manager")
+        _thread_failed(threading.ExceptHookArgs((ValueError, ValueError("odd"), None, thread)))
+    (event,) = told
+    assert (event["log_level"], event["thread"], str(event["exc_info"])) == ("error", "manager", "odd")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import ssl
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -158,12 +159,20 @@ def serve(config: Config, on_ready: Callable[[str], None]) -> int:
         service.ask_to_stop()
 
     previous = {each: signal.signal(each, told) for each in (signal.SIGTERM, signal.SIGINT)}
+    hook, threading.excepthook = threading.excepthook, _thread_failed
     try:
         service.start()
         asyncio.run(service.listen(on_ready))
     finally:
         service.stop()
+        threading.excepthook = hook
         for each, handler in previous.items():
             signal.signal(each, handler)
     log.info("server stopped; its jobs go on")
     return 0
+
+
+def _thread_failed(failure: threading.ExceptHookArgs) -> None:
+    """What a thread could not handle is a defect, and belongs into the log."""
+    error = failure.exc_value or failure.exc_type()
+    log.error("a thread met a defect of LWR", thread=failure.thread.name if failure.thread else "", exc_info=error)
