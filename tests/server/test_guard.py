@@ -87,3 +87,36 @@ def test_without_a_secret_everybody_is_let_in() -> None:
 def test_names_that_lead_here_without_a_secret(host: str | None, known: bool) -> None:
     assert Guard("").knows_host(host) is known
     assert Guard(SECRET).knows_host(host)
+
+
+@pytest.mark.parametrize(
+    ("host", "sites", "origins", "foreign"),
+    [
+        ("localhost:8913", [], [], False),
+        (None, [], [], False),
+        ("localhost:8913", ["none"], [], False),
+        ("localhost:8913", ["same-origin"], ["http://localhost:8913"], False),
+        ("LocalHost:8913", [], ["https://localhost:8913"], False),
+        ("[::1]:8913", [], ["http://[::1]:8913"], False),
+        ("localhost:8913", ["cross-site"], [], True),
+        ("localhost:8913", ["same-site"], [], True),
+        ("localhost:8913", ["Cross-Site"], [], True),
+        ("localhost:8913", ["same-origin", "cross-site"], [], True),
+        ("localhost:8913", ["odd"], [], True),
+        ("localhost:8913", [], ["http://evil.example"], True),
+        ("localhost:8913", [], ["http://localhost:8000"], True),
+        ("localhost:8913", [], ["http://localhost"], True),
+        ("localhost:8913", [], ["http://127.0.0.1:8913"], True),
+        ("localhost:8913", [], ["http://localhost:8913.evil.example"], True),
+        ("localhost:8913", [], ["http://localhost:8913", "http://evil.example"], True),
+        ("localhost:8913", ["same-origin"], ["null"], True),
+        ("localhost:8913", [], [""], True),
+        (None, [], ["null"], True),
+        (None, [], ["http://localhost:8913"], True),
+    ],
+)
+def test_requests_that_web_pages_make_without_a_secret(
+    host: str | None, sites: list[str], origins: list[str], foreign: bool
+) -> None:
+    assert Guard("").is_cross_site(host, sites, origins) is foreign
+    assert not Guard(SECRET).is_cross_site(host, sites, origins)

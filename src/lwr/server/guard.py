@@ -17,6 +17,10 @@ from lwr.errors import NotAuthorized
 QUERY_NAMES = ("private_key", "private_token")
 
 
+#: What browsers say of requests that no other page made: a page of this server, or whoever typed the address.
+_OWN_SITES = ("same-origin", "none")
+
+
 class Guard:
     """Knows the secret; an empty one lets everybody in.
 
@@ -63,6 +67,24 @@ class Guard:
             return True
         name = host.partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         return is_loopback(name.removesuffix("."))
+
+    def is_cross_site(self, host: str | None, fetch_sites: Iterable[str], origins: Iterable[str]) -> bool:
+        """Whether a web page of somebody else made a browser send this, to a server that wants no secret.
+
+        A page cannot read such an answer, but the request alone could run a command. Clients that are no browsers
+        send neither header.
+
+        Args:
+            host: the `Host` field; fetch_sites, origins: all `Sec-Fetch-Site` and `Origin` fields.
+        """
+        if self._expected:
+            return False
+        own = (host or "").lower()
+        return any(site.lower() not in _OWN_SITES for site in fetch_sites) or any(
+            # `null` has no host: a sandboxed page or a file is a stranger too.
+            origin.lower().partition("://")[2] != own or not own
+            for origin in origins
+        )
 
 
 def bearer(field: str) -> str | None:

@@ -6,8 +6,9 @@ import asyncio
 import io
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -21,14 +22,39 @@ from lwr.server import logs
 from lwr.server.guard import Guard
 from lwr.server.http.answers import STATUS, Refused
 from lwr.server.http.edge import MAX_LINE_BYTES, Edge
-from lwr.server.http.pool import Pool
-from lwr.server.http.routing import Call, Router, route
+from lwr.server.http.pages import Readiness
+from lwr.server.http.pool import THREADS_COUNT, Pool
+from lwr.server.http.routing import Call, Route, Router, route
 from tests.server.http.served import Served, served
 from tests.support import DEADLINE_S
 
 SECRET = "open sesame/ü"
 SENT = {"private_key": SECRET}
 HEADER = {"Authorization": b"Bearer " + SECRET.encode()}
+
+
+@asynccontextmanager
+async def edge_with(
+    routes: Callable[[Pool], list[Route]],
+) -> AsyncIterator[tuple[Pool, Callable[[str], Awaitable[tuple[int, bytes]]]]]:
+    """An edge of its own with these routes: its pool, and how it is asked (status and body of a path)."""
+    pool = Pool()
+    runner = web.ServerRunner(Edge(Router(routes(pool)), Guard(""), pool).server())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+
+    async def get(path: str) -> tuple[int, bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        heard = await reader.read()
+        writer.close()
+        return int(heard.split(b" ")[1]), heard.partition(b"\r\n\r\n")[2]
+
+    try:
+        yield pool, get
+    finally:
+        await runner.cleanup()
+        pool.stop()
 
 
 @pytest.fixture
@@ -105,6 +131,39 @@ def test_names_that_a_web_page_could_give_this_server(server: Served, locked: Se
     assert locked.ask("GET", "/jobs", headers={"Host": "lwr.example"}, query=SENT).status == 200
 
 
+@pytest.mark.parametrize(
+    "headers", [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "null"}]
+)
+def test_a_web_page_cannot_run_anything_through_a_browser(
+    server: Served, locked: Served, job_id: str, headers: dict[str, str]
+) -> None:
+    before = sorted(server.staging.rglob("*"))
+    query = {"job_id": job_id, "command_line": "echo"}
+    for target in ("/setup", "/launch", "/jobs"):
+        server.ask("GET", target, headers=headers, query=query).problem(403, "cross-site")
+    server.ask("POST", "/jobs", headers=headers, query=query).problem(403, "cross-site")
+    assert sorted(server.staging.rglob("*")) == before
+    assert locked.ask("GET", "/jobs", headers=headers, query=SENT).status == 200
+
+
+def test_this_server_in_a_browser(server: Served) -> None:
+    own = "http://{}:{}".format(*server.address)
+    assert server.ask("GET", "/jobs", headers={"Sec-Fetch-Site": "none"}).status == 200
+    assert server.ask("GET", "/jobs", headers={"Sec-Fetch-Site": "same-origin", "Origin": own}).status == 200
+
+
+def test_log_lines_name_the_job(tmp_path: Path, log: io.StringIO) -> None:
+    with served(tmp_path) as server:
+        server.ask("GET", "/jobs/17/status")
+        server.ask("POST", "/managers/second/jobs/17/submit?command_line=x")
+        server.ask("GET", "/check_complete?job_id=18")
+        server.ask("GET", "/jobs/..%0aodd/status")
+        server.ask("GET", "/livez")
+    lines = [json.loads(line) for line in log.getvalue().splitlines()]
+    named = [line.get("job") for line in lines if line["event"].startswith("request")]
+    assert named == ["17", "second/17", "18", None, None]
+
+
 def test_no_secret_in_the_log_or_in_an_answer(tmp_path: Path, log: io.StringIO) -> None:
     with served(tmp_path, secret="sesame-sesame") as locked:
         query = {"private_key": "sesame-sesame", "job_id": "1"}
@@ -123,10 +182,13 @@ def test_no_secret_in_the_log_or_in_an_answer(tmp_path: Path, log: io.StringIO) 
     assert all(line["request"] and line["path"].startswith("/") for line in refused)
 
 
-def test_a_log_line_cannot_be_forged(server: Served, log: io.StringIO) -> None:
-    server.ask("GET", "/jobs/%0a%1b[31mforged/status")
-    server.ask("GET", "/jobs/1/files", query={"name": "a\n\x1b[31mforged"}, headers={"Range": "bytes=0-"})
+def test_a_log_line_cannot_be_forged(tmp_path: Path, log: io.StringIO) -> None:
+    with served(tmp_path) as server:
+        server.setup("1")
+        server.ask("GET", "/jobs/%0a%1b[31mforged/status")
+        server.ask("GET", "/jobs/1/files", query={"name": "a\n\x1b[31mforged"}, headers={"Range": "bytes=0-"})
     lines = log.getvalue().splitlines()
+    assert sum("forged" in line for line in lines) == 2
     assert all(isinstance(json.loads(line), dict) for line in lines)
     assert "\x1b" not in log.getvalue()
 
@@ -195,23 +257,51 @@ def test_a_full_disk_has_its_own_status() -> None:
     assert Refused.by(error).status == 507
 
 
+def test_readiness_waits_for_no_thread_that_serves_requests() -> None:
+    async def ask(release: threading.Event) -> int:
+        async with edge_with(lambda pool: [route("GET", "/readyz", Readiness(list, pool).answer)]) as (pool, get):
+            stuck = [pool.run(release.wait) for _ in range(THREADS_COUNT)]
+            try:
+                async with asyncio.timeout(DEADLINE_S):
+                    return (await get("/readyz"))[0]
+            finally:
+                release.set()
+                await asyncio.gather(*stuck)
+
+    assert asyncio.run(ask(threading.Event())) == 200
+
+
+def test_a_disk_that_does_not_answer_is_not_ready(log: io.StringIO) -> None:
+    release = threading.Event()
+    looks = []
+
+    def hang() -> list[str]:
+        looks.append(1)
+        release.wait()
+        return []
+
+    async def ask() -> list[int]:
+        def routes(pool: Pool) -> list[Route]:
+            return [route("GET", "/readyz", Readiness(hang, pool, patience_s=0.01).answer)]
+
+        async with edge_with(routes) as (_, get):
+            try:
+                return [(await get("/readyz"))[0] for _ in range(3)]
+            finally:
+                release.set()
+
+    assert asyncio.run(ask()) == [503, 503, 503]
+    assert len(looks) == 1
+    assert "The disk does not answer." in log.getvalue()
+
+
 def test_a_defect_is_told_by_its_number_and_logged_with_its_trace(log: io.StringIO) -> None:
     async def broken(_: Call) -> web.StreamResponse:
         raise ZeroDivisionError("details for the log only")
 
     async def ask() -> tuple[int, bytes]:
-        pool = Pool()
-        edge = Edge(Router([route("GET", "/broken", broken)]), Guard(""), pool)
-        runner = web.ServerRunner(edge.server())
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
-        writer.write(b"GET /broken HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-        heard = await reader.read()
-        writer.close()
-        await runner.cleanup()
-        pool.stop()
-        return int(heard.split(b" ")[1]), heard.partition(b"\r\n\r\n")[2]
+        async with edge_with(lambda _: [route("GET", "/broken/{job_id}", broken)]) as (_, get):
+            return await get("/broken/17")
 
     status, body = asyncio.run(ask())
     told = json.loads(body)
@@ -219,5 +309,5 @@ def test_a_defect_is_told_by_its_number_and_logged_with_its_trace(log: io.String
     assert b"details" not in body
     logged = [json.loads(line) for line in log.getvalue().splitlines()]
     failed = next(line for line in logged if line["event"] == "request failed")
-    assert failed["request"] == told["request_id"]
+    assert (failed["request"], failed["job"]) == (told["request_id"], "17")
     assert "ZeroDivisionError" in failed["exception"]

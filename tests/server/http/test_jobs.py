@@ -227,10 +227,16 @@ def test_the_list_of_jobs_newest_first_by_state_manager_and_page(server: Served,
 
 
 @pytest.mark.parametrize(
-    "query", ["state=odd", "limit=0", "limit=x", "limit=1001", "limit=%D9%A1", "before=-1", "limit=1e3"]
+    "query",
+    ["state=odd", "limit=0", "limit=x", "limit=1001", "limit=%D9%A1", "before=-1", "before=", "before=x", "limit=1e3"],
 )
 def test_lists_that_cannot_be(server: Served, query: str) -> None:
     server.ask("GET", "/jobs?" + query).problem(400, "bad-request")
+
+
+@pytest.mark.parametrize("target", ["/jobs?manager=nowhere", "/managers/nowhere/jobs", "/managers/nowhere/jobs/1"])
+def test_lists_of_managers_that_are_not_there(server: Served, target: str) -> None:
+    server.ask("GET", target).problem(404, "not-found")
 
 
 def test_one_job_with_its_events(server: Served, job_id: str) -> None:

@@ -69,7 +69,7 @@ class Downloads:
                 answer.enable_chunked_encoding()
             else:
                 answer.content_length = found.opened.size_bytes
-            return await self._send(call.request, answer, found, range(found.opened.size_bytes))
+            return await self._send(call, answer, found, range(found.opened.size_bytes))
         finally:
             found.opened.close()
 
@@ -134,12 +134,11 @@ class Downloads:
             answer.set_status(HTTPStatus.PARTIAL_CONTENT)
             answer.headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{opened.size_bytes}"
         answer.content_length = len(part)
-        return await self._send(request, answer, found, part)
+        return await self._send(call, answer, found, part)
 
-    async def _send(
-        self, request: web.BaseRequest, answer: web.StreamResponse, found: Found, part: range
-    ) -> web.StreamResponse:
+    async def _send(self, call: Call, answer: web.StreamResponse, found: Found, part: range) -> web.StreamResponse:
         """Send the header and those bytes. What goes wrong after the header breaks the connection."""
+        request = call.request
         writer = await answer.prepare(request)
         if request.method == "HEAD":
             return answer
@@ -154,7 +153,8 @@ class Downloads:
                 await self._send_pieces(answer, found.opened, part)
             await answer.write_eof()
         except (OSError, EOFError) as error:
-            log.warning("download broke off", path=request.raw_path.partition("?")[0][:200], reason=str(error))
+            path = request.raw_path.partition("?")[0][:200]
+            log.warning("download broke off", job=call.job, path=path, reason=str(error))
             if request.transport is not None:
                 request.transport.abort()
         return answer

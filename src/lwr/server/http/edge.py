@@ -104,7 +104,13 @@ class Edge:
         except TimeoutError:
             refused = Refused(HTTPStatus.REQUEST_TIMEOUT, "timeout", "The request's body stopped coming.")
         except Exception:
-            log.exception("request failed", request=request_id, method=request.method, path=_path(request))
+            log.exception(
+                "request failed",
+                request=request_id,
+                method=request.method,
+                path=_path(request),
+                job=call.job if call else None,
+            )
             refused = _FAILED
         if refused is not None:
             answer = refused.problem(request_id)
@@ -112,19 +118,13 @@ class Edge:
                 # Announce more than is sent, then close: the one failure that every stock client notices.
                 answer.headers["Content-Length"] = str(len(str(answer.text)) + 1)
                 answer.force_close()
-        self._log(request, request_id, answer.status, refused, time.perf_counter() - started)
+        self._log(request, request_id, call, answer.status, refused, time.perf_counter() - started)
         return answer
 
     async def _admit(self, request: web.BaseRequest) -> Call:
         target = request.raw_path if request.raw_path.startswith("/") else request.path_qs
         path, _, query = target.partition("?")
-        if not self._guard.knows_host(request.headers.get("Host")):
-            raise Refused(
-                HTTPStatus.MISDIRECTED_REQUEST,
-                "foreign-host",
-                "Without a private_key this server answers to loopback names only.",
-                "Use http://localhost or 127.0.0.1, or give the server a private_key.",
-            )
+        self._check_sender(request)
         route, manager, in_path = self._router.find(request.method, path)
         if len(query) > _LONG_QUERY:
             values = await self._pool.run(decode_query, query)
@@ -134,8 +134,33 @@ class Edge:
             self._guard.check(request.headers.getall("Authorization", ()), values)
         return Call(request, route, manager, {**values, **in_path})
 
+    def _check_sender(self, request: web.BaseRequest) -> None:
+        """Refuse what a web page could make a browser send to a server without a secret."""
+        headers = request.headers
+        host = headers.get("Host")
+        if not self._guard.knows_host(host):
+            raise Refused(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                "foreign-host",
+                "Without a private_key this server answers to loopback names only.",
+                "Use http://localhost or 127.0.0.1, or give the server a private_key.",
+            )
+        if self._guard.is_cross_site(host, headers.getall("Sec-Fetch-Site", ()), headers.getall("Origin", ())):
+            raise Refused(
+                HTTPStatus.FORBIDDEN,
+                "cross-site",
+                "Without a private_key this server answers no requests that other web pages make.",
+                "Open the address itself, use a client that is no browser, or give the server a private_key.",
+            )
+
     def _log(
-        self, request: web.BaseRequest, request_id: str, status: int, refused: Refused | None, taken_s: float
+        self,
+        request: web.BaseRequest,
+        request_id: str,
+        call: Call | None,
+        status: int,
+        refused: Refused | None,
+        taken_s: float,
     ) -> None:
         level = logging.DEBUG if refused is None else logging.WARNING if refused.status < 500 else logging.ERROR
         if not self._log_line.is_enabled_for(level):
@@ -146,6 +171,7 @@ class Edge:
             request=request_id,
             method=request.method,
             path=_path(request),
+            job=call.job if call else None,
             status=status,
             ms=round(taken_s * 1000, 1),
             peer=request.remote,

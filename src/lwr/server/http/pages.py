@@ -11,6 +11,8 @@ first; `next` is the `before` of the next page. States are LWR's own words, not 
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -29,13 +31,15 @@ log = structlog.get_logger("lwr")
 _PAGE_JOBS = 100
 _MAX_PAGE_JOBS = 1000
 _MAX_SEQ = 2**53
+#: So long a probe waits for the disk before it says that the server is not ready.
+_PATIENCE_S = 2.0
 
 
 class Pages:
     """Handlers that only look."""
 
     def __init__(self, engine: Engine, pool: Pool) -> None:
-        self._engine = engine
+        self._readiness = Readiness(engine.problems, pool)
         self._view = engine.view
         self._pool = pool
 
@@ -44,7 +48,7 @@ class Pages:
             route("GET", "/jobs", self.jobs),
             route("GET", "/jobs/{job_id}", self.job),
             route("GET", "/livez", self.livez, open=True),
-            route("GET", "/readyz", self.readyz, open=True),
+            route("GET", "/readyz", self._readiness.answer, open=True),
         ]
 
     async def jobs(self, call: Call) -> web.StreamResponse:
@@ -74,8 +78,27 @@ class Pages:
         """The event loop turns. Touches nothing that could be slow."""
         return json_answer({"status": "ok"})
 
-    async def readyz(self, _: Call) -> web.StreamResponse:
-        problems = await self._pool.run(self._engine.problems)
+
+class Readiness:
+    """The probe that looks at the disk, in a thread of its own. One look at a time serves all who ask meanwhile.
+
+    Args:
+        problems: why no jobs are taken, a sentence each; may block, for ever even.
+        patience_s: how long an answer may take.
+    """
+
+    def __init__(self, problems: Callable[[], list[str]], pool: Pool, *, patience_s: float = _PATIENCE_S) -> None:
+        self._problems = problems
+        self._pool = pool
+        self._patience_s = patience_s
+        self._look: asyncio.Future[list[str]] | None = None
+
+    async def answer(self, _: Call) -> web.StreamResponse:
+        look = self._look
+        if look is None or look.done():
+            self._look = look = self._pool.apart(self._problems)
+        await asyncio.wait([look], timeout=self._patience_s)
+        problems = look.result() if look.done() else ["The disk does not answer."]
         if not problems:
             return json_answer({"status": "ok"})
         # Asked without a secret: the reasons may name directories, so they go to the log.

@@ -20,11 +20,12 @@ WARY_S = 5.0
 
 
 class Pool:
-    """A constant number of threads. `stop` it."""
+    """A constant number of threads, and one more for probes. `stop` it."""
 
     def __init__(self) -> None:
         self._wary_until = 0.0
         self._executor = ThreadPoolExecutor(THREADS_COUNT, thread_name_prefix="http")
+        self._apart = ThreadPoolExecutor(1, thread_name_prefix="probe")
         together = threading.Barrier(THREADS_COUNT)
         for started in [self._executor.submit(together.wait) for _ in range(THREADS_COUNT)]:
             started.result()
@@ -33,11 +34,16 @@ class Pool:
         """Begin a blocking call now; await what it returns or raises. Called on the event loop."""
         return asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
+    def apart(self, function: Callable[[], Result]) -> asyncio.Future[Result]:
+        """The same in a thread that serves no requests, so that it does not wait for those that are stuck."""
+        return asyncio.get_running_loop().run_in_executor(self._apart, function)
+
     async def brief(self, function: Callable[[*Arguments], Result], *arguments: *Arguments) -> Result:
         """Make a call that takes microseconds as long as the disk is quick: a few operations on one small file.
 
-        At once, on the event loop: the way to a thread and back costs three times as much as the call. After one that
-        took longer than `BRIEF_S`, all go to the threads for `WARY_S`, so that a slow disk holds up nobody else.
+        At once, on the event loop: the way to a thread and back costs three times as much as the call. One that meets
+        a slow disk holds up every request for as long as it takes. After one that took longer than `BRIEF_S`, all go
+        to the threads for `WARY_S`, so that this happens once in that time, and not with each call.
         """
         if time.monotonic() < self._wary_until:
             return await self.run(function, *arguments)
@@ -51,3 +57,4 @@ class Pool:
     def stop(self) -> None:
         """Return when every call is over. May be called twice."""
         self._executor.shutdown()
+        self._apart.shutdown()

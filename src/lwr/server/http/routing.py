@@ -16,7 +16,7 @@ from aiohttp import web
 from lwr.core.job import DEFAULT_MANAGER, JobKey, check_job_id, check_manager_name
 from lwr.core.places import Area, resolve
 from lwr.core.wire import FileKind
-from lwr.errors import BadRequest, NotFound
+from lwr.errors import BadRequest, NotFound, RequestError
 from lwr.server.guard import bearer
 from lwr.server.http.answers import Refused
 
@@ -76,6 +76,14 @@ class Call:
     def key(self) -> JobKey:
         """The job that is asked for; raises BadName or BadRequest."""
         return JobKey(self.manager, check_job_id(self.need("job_id")))
+
+    @property
+    def job(self) -> str | None:
+        """The job that is asked for, as log lines name it; None without one, or with an id that cannot be one."""
+        try:
+            return str(self.key)
+        except RequestError:
+            return None
 
     def components(self, kind: FileKind, *, windows: bool) -> tuple[str, ...]:
         """The place that `name` means for that kind of file; raises BadName or BadRequest."""
