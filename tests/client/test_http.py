@@ -127,7 +127,7 @@ def test_no_proxy_is_asked_for_loopback(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(("status", "transient"), [(400, False), (401, False), (404, False), (500, False), (302, False)]
-                         + [(status, True) for status in (408, 425, 429, 502, 503, 504)])  # fmt: skip
+                         + [(status, True) for status in (408, 425, 429, 502, 503, 504, 507)])  # fmt: skip
 def test_refusals_know_whether_they_may_pass(status: int, transient: bool) -> None:
     with scripted(Answer(status, b"<html>", {"Location": "http://elsewhere/"})) as server:
         conversation = talk(server.url)

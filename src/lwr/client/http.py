@@ -31,7 +31,7 @@ PIECE_BYTES = 1 << 20
 #: Told of bytes as they move: how many have moved so far.
 OnBytes = Callable[[int], None]
 
-_TRANSIENT_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
+_TRANSIENT_STATUSES = frozenset({408, 425, 429, 502, 503, 504, 507})
 _MOST_OF_AN_ERROR_BYTES = 64 * 1024
 
 _HINT_401 = "Give the server's private_key: `--token-file FILE`, or the file's path in LWR_TOKEN_FILE."
