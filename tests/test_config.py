@@ -213,7 +213,6 @@ env_API_KEY = s3cret
 type = unqueued
 staging_directory = quick
 debug = true
-min_polling_interval = 0.25
 galaxy_home = none
 """
     config = configured(tmp_path, managers=managers, environ={"GALAXY_HOME": "/srv/galaxy"})
@@ -223,7 +222,6 @@ galaxy_home = none
     assert first.site.galaxy_home == "/srv/galaxy"
     assert first.system_properties == {"galaxy_home": "/srv/galaxy", "galaxy_config_file": "/data/galaxy.ini"}
     assert (quick.staging_directory, quick.debug, first.debug) == (str(tmp_path / "quick"), True, False)
-    assert quick.min_polling_interval_s == 0.25
     assert quick.site.galaxy_home == ""
     assert "galaxy_home" not in quick.system_properties
     assert "s3cret" not in repr(config.settings) + repr(config)
@@ -247,6 +245,8 @@ galaxy_home = none
         ("[manager:a]\ntype = unqueued\nenv_A-B = 1\n", ["env_A-B", "not an option"]),
         ("[manager:a]\ntype = unqueued\nname = b\n", ["name (job_managers.ini:3) is not an option"]),
         ("[manager:a]\ntype = unqueued\nassign_ids = uuid\n", ["not in this version"]),
+        ("[manager:a]\ntype = unqueued\nMin_polling_interval = 1\n", ["(job_managers.ini:3)", "not in this version"]),
+        ("[manager:a]\ntype = unqueued\njob_name_template = x\n", ["job_name_template", "not in this version"]),
         ("[manager:a b]\ntype = unqueued\n", ["'a b' cannot be a manager's name"]),
         ("[manager:../x]\ntype = unqueued\n", ["cannot be a manager's name"]),
         ("[manger:a]\ntype = unqueued\n", ["[manger:a]", "`[manager:NAME]`"]),

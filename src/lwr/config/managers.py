@@ -144,8 +144,6 @@ def _manager(section: _Section, defaults: ManagerDefaults) -> ManagerConfig:
             galaxy_virtual_env=properties[o.GALAXY_VIRTUAL_ENV.name],
         ),
         system_properties={name: text for name, text in {"galaxy_home": galaxy_home, **properties}.items() if text},
-        min_polling_interval_s=values.get(o.MIN_POLLING_INTERVAL),
-        job_name_template=values.get(o.JOB_NAME_TEMPLATE),
     )
 
 
@@ -173,6 +171,11 @@ def _kind(entry: Entry, kinds: Mapping[str, ManagerKind]) -> ManagerKind:
 def _unknown(
     entry: Entry, section: str, kind: str, known: list[o.Option[Any]], kinds: Mapping[str, ManagerKind]
 ) -> ConfigError:
+    for unserved in o.UNSERVED_MANAGER_OPTIONS:
+        if unserved.covers(entry.name.lower()):
+            return ConfigError(
+                f"{entry.name} ({entry.origin}): {unserved.what} is not in this version of LWR.", "Remove the line."
+            )
     takers = sorted(name for name, other in kinds.items() if _find(entry.name, own_options(other)))
     if takers:
         return ConfigError(

@@ -38,8 +38,6 @@ class ManagerConfig:
     options: Mapping[str, object] = field(default_factory=dict, repr=False)
     site: Site = field(default_factory=Site, repr=False)
     system_properties: Mapping[str, str] = field(default_factory=dict)
-    min_polling_interval_s: float = 0.5
-    job_name_template: str = "lwr_$job_id"
 
     def build(self) -> JobManager:
         """Make the manager, not started. Raises ConfigError where its options cannot work on this machine."""

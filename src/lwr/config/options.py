@@ -223,12 +223,6 @@ ENV = Option(
     "what the client sends.",
     example="env_TMPDIR = /scratch",
 )  # fmt: skip
-MIN_POLLING_INTERVAL = Option(
-    "min_polling_interval", MANAGER, seconds, "0.5", "Least time between two questions to a scheduler.", "seconds",
-)  # fmt: skip
-JOB_NAME_TEMPLATE = Option(
-    "job_name_template", MANAGER, str, "lwr_$job_id", "Name of jobs in a scheduler's lists.",
-)  # fmt: skip
 
 #: In the order of the samples and of the reference.
 SERVER_OPTIONS: tuple[Option[Any], ...] = (
@@ -238,7 +232,7 @@ SERVER_OPTIONS: tuple[Option[Any], ...] = (
 )  # fmt: skip
 MANAGER_OPTIONS: tuple[Option[Any], ...] = (
     TYPE, M_STAGING_DIRECTORY, M_ASSIGN_IDS, M_DEBUG, ENV, GALAXY_HOME, GALAXY_VIRTUAL_ENV, GALAXY_CONFIG_FILE,
-    GALAXY_DATASET_FILES_PATH, GALAXY_DATATYPES_CONFIG_FILE, MIN_POLLING_INTERVAL, JOB_NAME_TEMPLATE,
+    GALAXY_DATASET_FILES_PATH, GALAXY_DATATYPES_CONFIG_FILE,
 )  # fmt: skip
 
 #: Options of server.ini that this version does not act on.
@@ -254,6 +248,10 @@ UNSERVED_OPTIONS = (
         ("use_threadpool", "threadpool_*", "daemon_threads", "socket_timeout", "request_queue_size"),
         "it was for Paste's web server; LWR is its own, and the line can go.",
     ),
+)  # fmt: skip
+#: Options of job_managers.ini that this version does not act on.
+UNSERVED_MANAGER_OPTIONS = (
+    Unserved(("min_polling_interval", "job_name_template"), "submitting to a scheduler", later=True),
 )  # fmt: skip
 #: Sections of an old server.ini that nothing reads any more.
 UNSERVED_SECTIONS = (

@@ -118,7 +118,7 @@ def _unserved_text() -> str:
     fates = {True: "not in this version; setting one is an error", False: "accepted with a notice"}
     lines = [
         f"- {names(unserved, '`{}`')}: {fates[unserved.later]} ({unserved.what.rstrip('.')})."
-        for unserved in o.UNSERVED_OPTIONS
+        for unserved in (*o.UNSERVED_OPTIONS, *o.UNSERVED_MANAGER_OPTIONS)
     ]
     lines += [
         f"- {names(unserved, '`[{}]`')}: accepted with a notice ({unserved.what.rstrip('.')})."
