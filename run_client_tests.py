@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -25,10 +26,11 @@ def main() -> int:
         from lwr.commands.check import check, verdict
         from lwr.errors import LwrError
     except ImportError as error:
-        sys.stderr.write(
-            f"{error.name} is missing. Run this with the environment that `make venv` makes: "
-            ".venv/bin/python run_client_tests.py\n"
-        )
+        own = Path(__file__).resolve().parent / ".venv" / "bin" / "python"
+        if own.exists() and sys.prefix == sys.base_prefix:
+            # Called as of old, by whatever `python` is; what is needed is in the environment beside this file.
+            os.execv(own, [str(own), *sys.argv])  # noqa: S606
+        sys.stderr.write(f"{error.name} is missing. `./setup_venv.sh` makes the environment for it.\n")
         return 1
     try:
         with RemoteServer(args.url, args.private_token) as server:

@@ -68,6 +68,7 @@ def test_for_programs(lwr: Lwr) -> None:
     assert (document["state"], document["exit_code"], document["stdout"]) == ("complete", 0, "said\n")
     assert document["outputs"] == [{"path": "o", "size_bytes": 2, "checked": "sha-256"}]
     assert document["missing"] == ["never"]
+    assert done.returncode == 125
     assert done.stderr == ""
 
 

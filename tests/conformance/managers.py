@@ -76,6 +76,15 @@ class ManagerConformance:
         assert (ended.phase, ended.exit_code) == (Phase.ENDED, -number)
         assert number.name in ended.reason
 
+    def test_nothing_of_a_job_goes_on_when_its_script_was_killed(self, yard: Yard) -> None:
+        gate = yard.gate()
+        ticket = yard.ticket(f"echo begun > effects; cat {gate} & cat {gate}")
+        yard.manager().submit(ticket)
+        wait_for_effects(ticket, gate)
+        os.kill(int(Path(ticket.layout.start_marker).read_text()), signal.SIGKILL)
+        assert yard.ledger.wait_over(ticket).exit_code == -signal.SIGKILL
+        assert not anybody_at(gate)
+
     def test_a_hostile_command_line_stays_in_its_place(self, yard: Yard) -> None:
         command = r"""echo "it's" 'a "quote"' `echo b` $((1+1)); cat <<'EOF'
 )

@@ -56,11 +56,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def exit_code(outcome: Outcome) -> int:
-    """The command's own; 128 + N after signal N; 125 when the job did not end by itself or a result did not come."""
+    """The command's own; 128 + N after signal N; 125 when the job did not end by itself or a result did not come, be it
+    that the command did not write it."""
     code = outcome.status.exit_code
     if outcome.status.state != "complete" or code is None:
         return EXIT_NOT_DONE
-    if code == 0 and outcome.refused:
+    if code == 0 and (outcome.refused or outcome.missing):
         return EXIT_NOT_DONE
     return code if code >= 0 else 128 - code
 

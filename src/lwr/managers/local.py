@@ -46,7 +46,7 @@ class _Entry:
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """An attempt whose script runs. With `tree` it is being cancelled."""
+    """An attempt whose script runs or has just ended. With `tree` all its processes are being ended."""
 
     entry: _Entry
     process: Process
@@ -187,6 +187,11 @@ class LocalManager:
             return
         status = process.exit_status()
         marker, code = read_marker(entry.layout), read_exit_code(entry.layout)
+        if code is None and run.tree is None and (status is None or status < 0):
+            # The script was killed before it could write its exit file. What it had started may go on, and must not
+            # write into the results of a job that is over.
+            self._end_tree(run)
+            return
         del self._runs[entry.attempt]
         self._forget(run)
         nothing_ran = status in (REFUSED_STATUS, NO_ROOM_STATUS) and marker != process.pid
@@ -253,9 +258,12 @@ class LocalManager:
         elif attempt in self._unclear:
             self._unclear[attempt] = True
         elif run is not None and run.tree is None:
-            run.tree = Tree(attempt, run.process)
-            run.kill_at = time.monotonic() + self._grace_s
-            self._plan_sweep(0.0)
+            self._end_tree(run)
+
+    def _end_tree(self, run: _Run) -> None:
+        run.tree = Tree(run.entry.attempt, run.process)
+        run.kill_at = time.monotonic() + self._grace_s
+        self._plan_sweep(0.0)
 
     def _end_unstarted(self, entry: _Entry) -> None:
         try:
