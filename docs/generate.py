@@ -11,7 +11,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from lwr.config.samples import SAMPLES, reference_markdown
+from samples import SAMPLES, reference_markdown
+
 from lwr.core.job import TERMINAL, TRANSITIONS, JobState
 
 ROOT = Path(__file__).resolve().parents[1]

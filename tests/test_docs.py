@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +14,9 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def program(name: str) -> ModuleType:
-    """A program of docs/, which is no package."""
+    """A program of docs/, which is no package: what it imports from beside it is found as when it is run."""
+    if str(DOCS) not in sys.path:
+        sys.path.append(str(DOCS))
     spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
