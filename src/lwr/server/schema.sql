@@ -1,4 +1,4 @@
--- Schema version 1 of the state of an LWR server. Later versions are migrations in store.py.
+-- Schema version 1 of the state of an LWR server. Later versions are migrations in database.py.
 -- Times are seconds since the epoch; booleans are 0 and 1.
 
 -- One row an attempt. The row with superseded = 0 is what (manager, job_id) means now.

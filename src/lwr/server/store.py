@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lwr.core.job import CANCELLED_REASON, TERMINAL, TRANSITIONS, Job, JobKey, JobState, Move, advance
+from lwr.core.job import CANCELLED_REASON, LIVE, TERMINAL, TRANSITIONS, Job, JobKey, JobState, Move, advance
 from lwr.errors import IllegalMove
 from lwr.server.database import Database
 
@@ -191,7 +191,7 @@ class Store:
     def unfinished(self) -> list[tuple[Job, int]]:
         """Every current job with something left to do (live, or to be cleaned), with its number in the order of
         submissions (0 before the submit), in that order."""
-        live = ", ".join(f"'{state}'" for state in JobState if state not in TERMINAL)
+        live = ", ".join(f"'{state}'" for state in sorted(LIVE))
         rows = self._database.read().execute(
             f"SELECT jobs.*, coalesce(submissions.number, 0) AS number FROM jobs LEFT JOIN submissions USING (seq) "  # noqa: S608
             f"WHERE superseded = 0 AND cleaned_at IS NULL AND (state IN ({live}) OR clean_requested) ORDER BY number"
