@@ -139,7 +139,10 @@ def _work(path: Path, writer: int, work: Work) -> int:
 
     try:
         with pid_file(path):
-            return work(lambda ready: tell({"pid": os.getpid(), "ready": ready}))
+            try:
+                return work(lambda ready: tell({"pid": os.getpid(), "ready": ready}))
+            finally:
+                sys.stdout.flush()  # who stops it finds the whole log once the pid file is let go
     except LwrError as error:
         tell({"message": error.message, "hint": error.hint})
         sys.stderr.write(f"lwr: {error}\n")
