@@ -108,7 +108,7 @@ def test_on_a_full_disk_jobs_wait_for_room_and_start_once(yard: Yard) -> None:
     manager.submit(first)
     manager.submit(second)
     wait_until(lambda: PUT_BACK in [seen.handle for seen in yard.ledger.of(first)])
-    wait_until(lambda: yard.ledger.phases(second))
+    wait_until(lambda: bool(yard.ledger.phases(second)))
     assert yard.ledger.phases(second) == [Phase.WAITING]
     full.unlink()
     assert [yard.ledger.wait_over(ticket).exit_code for ticket in (first, second)] == [1, 2]
