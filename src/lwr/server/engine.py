@@ -202,7 +202,7 @@ class Engine:
         """Accept a job's description. On return it and all files of the job are on disk for good.
 
         The equal description again: nothing happens and the same job is returned. With `setup` the job is set up
-        first if it is not there.
+        first if it is not there, or if this asks for a fresh attempt (`_is_resubmission`).
 
         Raises:
             NotFound: no such job and no `setup`. Conflict: submitted already with another description, or over.
