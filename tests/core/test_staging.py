@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lwr.core.staging import ACTIONS, FileAction, Mover, StagingPlan, Step, plan_from_wire, server_moved_outputs
+from lwr.core.staging import ACTIONS, FileAction, Mover, StagingPlan, Step, plan_from_wire
 from lwr.errors import BadRequest
 
 
@@ -69,39 +69,3 @@ class TestFromTheWire:
     def test_what_cannot_be_understood(self, setup: object) -> None:
         with pytest.raises(BadRequest, match=r"remote_staging|file action"):
             plan_from_wire({"setup": setup})
-
-
-class TestOutputsThatTheServerWouldMove:
-    @pytest.mark.parametrize(
-        ("mapper", "actions"),
-        [
-            (None, []),
-            ({}, []),
-            ({"default_action": "transfer", "paths": []}, []),
-            ({"default_action": "remote_transfer"}, ["remote_transfer"]),
-            ({"default_action": "none", "paths": None}, []),
-            (
-                {
-                    "default_action": "remote_copy",
-                    "paths": [
-                        {"path": "/a", "action": "remote_transfer", "path_types": "input"},
-                        {"path": "/b", "action": "remote_rsync_transfer", "path_types": "*output*"},
-                        {"path": "/c", "action": "remote_scp_transfer"},
-                        {"path": "/c", "action": "remote_transfer_tus", "path_types": "*any*"},
-                        {"path": "/d", "action": "teleport"},
-                        {"path": "/e", "action": ["x"]},
-                        {"path": "/f"},
-                        "text",
-                    ],
-                },
-                ["remote_copy", "remote_rsync_transfer", "remote_scp_transfer", "remote_transfer_tus"],
-            ),
-        ],
-    )
-    def test_named_in_a_mapper(self, mapper: object, actions: list[str]) -> None:
-        assert server_moved_outputs({"action_mapper": mapper}) == actions
-
-    @pytest.mark.parametrize("mapper", ["text", [1], {"paths": "text"}, {"paths": 3}])
-    def test_no_mapper(self, mapper: object) -> None:
-        with pytest.raises(BadRequest, match="action_mapper"):
-            server_moved_outputs({"action_mapper": mapper})

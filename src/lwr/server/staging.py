@@ -17,7 +17,7 @@ import structlog
 
 from lwr.core.job import CANCELLED_REASON, Job, JobState, Move
 from lwr.core.places import Area, JobLayout, resolve
-from lwr.core.staging import Mover, StagingPlan, plan_from_wire, server_moved_outputs
+from lwr.core.staging import Mover, StagingPlan, plan_from_wire
 from lwr.core.ticket import Adoption, Ticket
 from lwr.core.wire import FILE_KINDS, Submission
 from lwr.errors import BadRequest, LwrError, NotFound
@@ -119,7 +119,7 @@ class Stagers:
         submission = Submission.from_stored(description)
         files = JobFiles(layout.root)
         plan = plan_from_wire(submission.remote_staging)
-        _refuse_what_is_not_built(plan, submission)
+        _refuse_what_is_not_built(plan)
         for step in plan.inputs_moved_by(Mover.SERVER):
             kind = FILE_KINDS[step.kind]
             target = resolve(kind.area, step.name, nested=kind.nested, windows=layout.windows)
@@ -155,9 +155,8 @@ class Stagers:
         fault("collect.after_commit")
 
 
-def _refuse_what_is_not_built(plan: StagingPlan, submission: Submission) -> None:
+def _refuse_what_is_not_built(plan: StagingPlan) -> None:
     asked = sorted({s.action.type for s in plan.inputs_moved_by(Mover.SERVER)} - {"message"})
-    asked += server_moved_outputs(submission.remote_staging)
     if asked:
         raise BadRequest(
             f"The job asks this server to move files itself ({', '.join(dict.fromkeys(asked))}), which this version of "
