@@ -145,7 +145,6 @@ def test_an_empty_value_is_as_if_the_line_were_not_there(tmp_path: Path) -> None
         ("", "shutdown_grace_s = -1", ["number of seconds"]),
         ("", "log_format = jsn", ["did you mean json?"]),
         ("", "assign_ids = uuid", ["assign_ids", "not in this version"]),
-        ("", "file_cache_dir = cache", ["file_cache_dir (server.ini:4)", "not in this version"]),
         ("", "amqp_connect_ssl_ca_certs = x", ["the message queue is not in this version"]),
         ("", "staging_directory = .", ["persistence_directory", "inside a staging_directory"]),
         ("", "job_managers_config = nowhere.ini", ["There is no file", "nowhere.ini"]),

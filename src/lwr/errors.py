@@ -150,18 +150,26 @@ class PeerRefused(PeerError):
     """The peer answered no.
 
     `status` is its HTTP status, `peer_code` its own stable code (empty where it gave none). Whether trying again
-    can help depends on the answer: `transient` says it for each.
+    can help depends on the answer: `transient` says it for each; `retry_after_s` is what the peer asked to wait.
     """
 
     code = "peer-refused"
 
     def __init__(
-        self, message: str, hint: str = "", *, status: int = 0, peer_code: str = "", transient: bool = False
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        status: int = 0,
+        peer_code: str = "",
+        transient: bool = False,
+        retry_after_s: float = 0.0,
     ) -> None:
         super().__init__(message, hint)
         self.status = status
         self.peer_code = peer_code
         self.transient = transient
+        self.retry_after_s = retry_after_s
 
 
 class BadTransfer(PeerError):

@@ -24,7 +24,7 @@ class TestPlans:
         assert [step.name for step in plan.outputs_moved_by(Mover.NOBODY)] == ["none", "rewrite"]
 
     def test_every_action_that_says_remote_is_the_servers(self) -> None:
-        assert all(ACTIONS[name] is Mover.SERVER for name in ACTIONS if name.startswith("remote_"))
+        assert all(ACTIONS[name].mover is Mover.SERVER for name in ACTIONS if name.startswith("remote_"))
 
 
 class TestFromTheWire:

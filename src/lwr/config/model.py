@@ -73,6 +73,15 @@ class Config:
     failed_job_retention_s: float
     record_retention_s: float
     staging_threads_count: int
+    staging_slots_count: int
+    staging_slots_per_host_count: int
+    staging_timeout_s: float
+    staging_url_schemes: tuple[str, ...]
+    staging_url_hosts: tuple[str, ...]
+    staging_url_networks: tuple[str, ...]
+    remote_copy_roots: tuple[str, ...]
+    file_cache_dir: str
+    file_cache_max_bytes: int
     maximum_upload_bytes: int
     managers: Mapping[str, ManagerConfig]
     settings: tuple[Setting, ...] = field(default=(), repr=False)

@@ -102,6 +102,11 @@ def seconds(text: str) -> float:
     return value
 
 
+def words(text: str) -> tuple[str, ...]:
+    """Words with blanks or commas between them."""
+    return tuple(text.replace(",", " ").split())
+
+
 def _only_galaxy(text: str) -> str:
     if text.lower() == "uuid":
         raise ValueError("is not in this version: jobs keep the ids that their clients give them.")
@@ -183,6 +188,53 @@ RECORD_RETENTION = Option(
 STAGING_THREADS = Option(
     "staging_threads_count", APP, whole(1, 64), "2", "Threads that prepare jobs and collect their results.",
 )  # fmt: skip
+STAGING_SLOTS = Option(
+    "staging_slots_count", APP, whole(1, 256), "6",
+    "How many files this server moves itself at a time (`remote_*` actions), for all jobs together. Two more are for "
+    "small files only, so that these never wait behind large ones.",
+)  # fmt: skip
+STAGING_SLOTS_PER_HOST = Option(
+    "staging_slots_per_host_count", APP, whole(1, 256), "4", "How many of them to or from one host.",
+)  # fmt: skip
+STAGING_TIMEOUT = Option(
+    "staging_timeout_s", APP, seconds, "21600",
+    "How long the server tries to move a job's files, before the job and again after it, while what goes wrong may "
+    "pass. Then the job fails, with the last reason.", "seconds",
+)  # fmt: skip
+STAGING_SCHEMES = Option(
+    "staging_url_schemes", APP, words, "http https",
+    "The schemes of URLs that this server may fetch or deliver files by, with blanks between them.",
+)  # fmt: skip
+STAGING_HOSTS = Option(
+    "staging_url_hosts", APP, words, "",
+    "The hosts that it may fetch or deliver files from and to, with blanks between them; `*` stands for any text. Any "
+    "host if not set.",
+    example="galaxy.example.org *.storage.example.org",
+)  # fmt: skip
+STAGING_NETWORKS = Option(
+    "staging_url_networks", APP, words, "",
+    "The networks (`10.0.0.0/8`) that the addresses of these hosts must be in, looked up when a connection is made. "
+    "Any if not set.",
+    example="192.0.2.0/24 2001:db8::/32",
+)  # fmt: skip
+REMOTE_COPY_ROOTS = Option(
+    "remote_copy_roots", APP, words, "",
+    "The directories below which `remote_copy` may read and write, with blanks between them. Any if not set: jobs can "
+    "read and write there too.",
+    example="/galaxy/files /galaxy/jobs",
+)  # fmt: skip
+FILE_CACHE_DIR = Option(
+    "file_cache_dir", APP, str, "",
+    "Directory in which the contents of input files are kept, so that one that several jobs use travels once. Best on "
+    "the disk of the staging_directory: files are then linked into jobs and not copied. Made if missing. No cache if "
+    "not set.",
+    example="file_cache",
+)  # fmt: skip
+FILE_CACHE_SIZE = Option(
+    "file_cache_max_bytes", APP, whole(0, 2**63 - 1), str(50 * 1024**3),
+    "How large that cache may grow. What was used longest ago goes first, and never what a job uses. 0 for no limit.",
+    "bytes",
+)  # fmt: skip
 MAXIMUM_UPLOAD = Option(
     "maximum_upload_bytes", APP, whole(0, 2**63 - 1), "0", "The largest file that is accepted; 0 for any.", "bytes",
 )  # fmt: skip
@@ -227,8 +279,9 @@ ENV = Option(
 #: In the order of the samples and of the reference.
 SERVER_OPTIONS: tuple[Option[Any], ...] = (
     HOST, PORT, SSL_PEM, PRIVATE_KEY, QUERY_SECRET, STAGING_DIRECTORY, PERSISTENCE_DIRECTORY, JOB_MANAGERS_CONFIG,
-    ASSIGN_IDS, DEBUG, LOG_FORMAT, LOG_LEVEL, LOG_FILE, SHUTDOWN_GRACE, STAGING_THREADS, MAXIMUM_UPLOAD,
-    FAILED_JOB_RETENTION, RECORD_RETENTION,
+    ASSIGN_IDS, DEBUG, LOG_FORMAT, LOG_LEVEL, LOG_FILE, SHUTDOWN_GRACE, STAGING_THREADS, STAGING_SLOTS,
+    STAGING_SLOTS_PER_HOST, STAGING_TIMEOUT, STAGING_SCHEMES, STAGING_HOSTS, STAGING_NETWORKS, REMOTE_COPY_ROOTS,
+    FILE_CACHE_DIR, FILE_CACHE_SIZE, MAXIMUM_UPLOAD, FAILED_JOB_RETENTION, RECORD_RETENTION,
 )  # fmt: skip
 MANAGER_OPTIONS: tuple[Option[Any], ...] = (
     TYPE, M_STAGING_DIRECTORY, M_ASSIGN_IDS, M_DEBUG, ENV, GALAXY_HOME, GALAXY_VIRTUAL_ENV, GALAXY_CONFIG_FILE,
@@ -238,7 +291,6 @@ MANAGER_OPTIONS: tuple[Option[Any], ...] = (
 #: Options of server.ini that this version does not act on.
 UNSERVED_OPTIONS = (
     Unserved(("message_queue_*", "amqp_*"), "the message queue", later=True),
-    Unserved(("file_cache_dir",), "the cache of input files", later=True),
     Unserved(("tool_config_file", "tool_config_files"), "the white-list of tools", later=True),
     Unserved(("tool_dependency_dir", "dependency_resolvers_config_file"), "tool dependencies", later=True),
     Unserved(("job_metrics_config_file",), "job metrics", later=True),

@@ -19,8 +19,13 @@ from lwr.errors import LwrError, StoreError, Unavailable
 
 T = TypeVar("T")
 
+
+def _sql(name: str) -> str:
+    return files("lwr.server").joinpath(name).read_text(encoding="utf-8")
+
+
 #: Steps from version 1 on: the n-th brings a file of version n to version n + 1.
-MIGRATIONS: tuple[str, ...] = ()
+MIGRATIONS: tuple[str, ...] = (_sql("schema-2.sql"),)
 
 
 class _Request(Generic[T]):
@@ -150,7 +155,7 @@ class Database:
             )
         if version == newest:
             return
-        steps = migrations[version - 1 :] if version else (_schema(), *migrations)
+        steps = migrations[version - 1 :] if version else (_sql("schema.sql"), *migrations)
         if version:
             self._back_up(version)
         for step in steps:
@@ -164,10 +169,6 @@ class Database:
             self._writer.backup(target)
         finally:
             target.close()
-
-
-def _schema() -> str:
-    return files("lwr.server").joinpath("schema.sql").read_text(encoding="utf-8")
 
 
 @contextlib.contextmanager

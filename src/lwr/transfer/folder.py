@@ -20,7 +20,7 @@ _NO_LINK: int = getattr(os, "O_NOFOLLOW", 0)
 _DIRECTORY: int = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | _NO_LINK
 # Without O_NONBLOCK a FIFO that a job left behind would hold its reader for ever.
 _READ: int = os.O_RDONLY | _NO_LINK | _BINARY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0)
-_CREATE: int = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK | _BINARY
+_CREATE: int = os.O_RDWR | os.O_CREAT | _NO_LINK | _BINARY
 # What systems answer when a name that must not be a link is one.
 _MAYBE_LINK = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EMLINK})
 
@@ -79,9 +79,9 @@ class Folder:
         except FileExistsError:
             return
 
-    def create(self, name: str) -> int:
-        """Create a file that must not exist, for writing; returns its descriptor."""
-        return os.open(self._name(name), _CREATE, 0o644, dir_fd=self._dir_fd)
+    def create(self, name: str, *, again: bool = False) -> int:
+        """Create a file for writing; returns its descriptor. With `again` it may be there, else it must not."""
+        return os.open(self._name(name), _CREATE | (0 if again else os.O_EXCL), 0o644, dir_fd=self._dir_fd)
 
     def read(self, name: str, *, flags: int = _READ) -> int:
         """Open for reading whatever is there, without waiting; the caller looks at what it is."""

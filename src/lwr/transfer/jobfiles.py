@@ -104,6 +104,16 @@ class JobFiles:
         except OSError as error:
             raise self._error(error, "take a file") from error
 
+    def resumable(self, name: str) -> Part:
+        """Go on with a file that was begun under this name and kept (`Part.keep`), by this process or an earlier one;
+        a new one if there is none. Names are letters, digits and `-`, and never used by two at a time."""
+        name = f"{PART_PREFIX}{name}"
+        try:
+            with self._folder() as root:
+                return Part(self, name, root.create(name, again=True))
+        except OSError as error:
+            raise self._error(error, "take a file") from error
+
     def write(self, components: Sequence[str], data: bytes) -> None:
         """Write a small whole file, over one that is there; nobody ever sees a piece of it."""
         with self.part() as part:
@@ -277,7 +287,7 @@ class Part:
         self._files = files
         self._name = name
         self._fd = fd
-        self.size_bytes = 0
+        self.size_bytes = os.lseek(fd, 0, os.SEEK_END)
 
     def write(self, data: bytes | memoryview) -> None:
         """Append all of `data`. Raises Unavailable or ServerError; the part is then good for `discard` only."""
@@ -288,6 +298,39 @@ class Part:
         except OSError as error:
             raise self._files._error(error, "take all of a file") from error
         self.size_bytes += done
+
+    def restart(self) -> None:
+        """Throw away what was written."""
+        try:
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+        except OSError as error:
+            raise self._files._error(error, "take a file anew") from error
+        self.size_bytes = 0
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Up to so many of the bytes that were written."""
+        try:
+            os.lseek(self._fd, offset, os.SEEK_SET)
+            data = os.read(self._fd, size_bytes)
+            os.lseek(self._fd, 0, os.SEEK_END)
+        except OSError as error:
+            raise self._files._error(error, "read what came of a file") from error
+        return data
+
+    @property
+    def path(self) -> str:
+        """For programs that write files by name (rsync); good while no job runs in the directory."""
+        return os.path.join(self._files.root, self._name)
+
+    def look_again(self) -> None:
+        """Learn the size anew, after another program has written to `path`."""
+        self.size_bytes = os.lseek(self._fd, 0, os.SEEK_END)
+
+    def keep(self) -> None:
+        """Close it and leave what came, to go on later (`JobFiles.resumable`). Nothing may be called after."""
+        self._name = ""
+        self._close_file()
 
     def commit(self, components: Sequence[str]) -> None:
         """Give the file its name, in one step, over a file that has it; missing directories are made.

@@ -1,0 +1,72 @@
+"""A file that arrives piece by piece, over several tries: counted, hashed, and begun again when it must be.
+
+`Partial` adds counting and SHA-256 to something that bytes can be appended to (`Place`): a part in a job's directory
+(`lwr.transfer.jobfiles.Part`) or a file on a client's disk. Must not know where the bytes come from, nor names.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Protocol
+
+_PIECE_BYTES = 1 << 20
+
+
+class Place(Protocol):
+    """Where the bytes go. What `write` and `restart` raise are errors of `lwr.errors`."""
+
+    size_bytes: int  # what is there
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append all of `data`."""
+
+    def restart(self) -> None:
+        """Throw away what is there."""
+
+    def read(self, offset: int, size_bytes: int) -> bytes:
+        """Up to so many bytes of what is there."""
+
+
+class Partial:
+    """For one thread at a time.
+
+    `wasted_bytes`: what was written and thrown away again.
+    """
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._sha256 = hashlib.sha256()
+        self._hashed_bytes = 0
+        self.wasted_bytes = 0
+
+    @property
+    def size_bytes(self) -> int:
+        return self._place.size_bytes
+
+    def write(self, data: bytes | memoryview) -> None:
+        """Append `data`. What was there before it is hashed first, once."""
+        self._catch_up()
+        self._place.write(data)
+        self._sha256.update(data)
+        self._hashed_bytes += len(data)
+
+    def restart(self) -> None:
+        """Throw away what is there: the source is another one now."""
+        self.wasted_bytes += self._place.size_bytes
+        self._place.restart()
+        self._sha256 = hashlib.sha256()
+        self._hashed_bytes = 0
+
+    def sha256(self) -> bytes:
+        """Of all that is there."""
+        self._catch_up()
+        return self._sha256.digest()
+
+    def _catch_up(self) -> None:
+        # What an earlier process left was not hashed by this one.
+        while self._hashed_bytes < self._place.size_bytes:
+            piece = self._place.read(self._hashed_bytes, _PIECE_BYTES)
+            if not piece:
+                break
+            self._sha256.update(piece)
+            self._hashed_bytes += len(piece)
