@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import Protocol
 
 _PIECE_BYTES = 1 << 20
@@ -70,3 +71,20 @@ class Partial:
                 break
             self._sha256.update(piece)
             self._hashed_bytes += len(piece)
+
+
+@dataclass(frozen=True, slots=True)
+class Transferred:
+    """What is known of a file that was moved as a whole.
+
+    Args:
+        sha256: of the bytes that were moved; None where they did not pass through this process.
+        checked: `sha-256` when both ends counted the same digest, `size` when only the length could be compared,
+            `framing` when there was nothing but HTTP's own end mark.
+        wasted_bytes: moved more than once, or thrown away.
+    """
+
+    size_bytes: int
+    sha256: bytes | None
+    checked: str
+    wasted_bytes: int = 0
