@@ -30,7 +30,8 @@ from tests.machines.tus_uploads import Upload, Uploads
 Kind = Literal["files", "tus", "other"]
 
 JOB_ID = "f2db41e1fa331b3e"
-PIECE_BYTES = 256 * 1024
+#: As large as the chunks of Galaxy's downloads.
+PIECE_BYTES = 64 * 1024
 TUS_PATH = "/api/job_files/resumable_upload"
 LOGIN_PAGE = b"<!DOCTYPE html><html><body><h1>Please log in</h1></body></html>\n"
 
