@@ -17,6 +17,7 @@ from lwr.core.wire import SetupRequest, Submission
 from lwr.errors import BadName, Conflict, NotFound, Unavailable
 from lwr.server.engine import HOUSEKEEPING_INTERVAL_S, Engine
 from lwr.server.housekeeping import Housekeeper, Retention
+from lwr.server.ledger import Ledger
 from lwr.server.staging import Stagers
 from lwr.server.store import Store
 from lwr.server.view import ManagerEntry, View
@@ -41,13 +42,14 @@ class Bench:
         self.manager, self.other = StagedManager(), StagedManager()
         self.store = Store(self.directory / "state")
         staging = str(self.directory / "staging")
+        ledger = Ledger(self.store)
+        managers = {"_default_": ManagerEntry(self.manager, staging), "b": ManagerEntry(self.other, staging)}
         self.engine = Engine(
             self.store,
-            View(
-                self.store, {"_default_": ManagerEntry(self.manager, staging), "b": ManagerEntry(self.other, staging)}
-            ),
+            View(self.store, managers, ledger),
             Stagers(self.store, threads_count=1),
             Housekeeper(self.store, Retention(failed_job_s=1000.0, record_s=5000.0)),
+            ledger,
             clock=lambda: self.now,
         )
         self.engine.start()

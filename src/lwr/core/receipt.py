@@ -7,7 +7,7 @@ RECORD has the fields of `FileRecord` by name, the digest as hexadecimal text. N
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -21,6 +21,7 @@ class FileState(StrEnum):
 
     UNDER_WAY = "under way"
     WHOLE = "whole"
+    READY = "ready to be fetched"
     NOT_WRITTEN = "not written by the job"
     EMPTY = "created empty by the server"
     REFUSED = "refused by the receiver"
@@ -71,6 +72,20 @@ def without_secrets(url: str) -> str:
     """A URL as it may be shown: no query (Galaxy's job key stands there), no user and password."""
     parts = urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def receipt_document(
+    job_id: str, manager: str, directory: str, state: str, records: Iterable[FileRecord]
+) -> dict[str, Any]:
+    """The document; the same from a server and from a client that wrote down its own side."""
+    return {
+        "receipt": VERSION,
+        "job_id": job_id,
+        "manager": manager,
+        "directory": directory,
+        "state": str(state),
+        "files": [record.to_wire() for record in records],
+    }
 
 
 def record_from_wire(value: Mapping[str, Any]) -> FileRecord:

@@ -31,6 +31,7 @@ from lwr.server.http.pages import Pages
 from lwr.server.http.pool import Pool
 from lwr.server.http.routing import Router
 from lwr.server.http.uploads import Uploads
+from lwr.server.ledger import Ledger
 from lwr.server.staging import Stagers
 from lwr.server.store import Store
 from lwr.server.tls import ssl_context
@@ -61,7 +62,10 @@ def build(config: Config) -> Service:
             managers[name] = ManagerEntry(manager, each.staging_directory, each.system_properties, each.debug)
         undo.pop_all()
     housekeeper = Housekeeper(store, Retention(config.failed_job_retention_s, config.record_retention_s))
-    engine = Engine(store, View(store, managers), Stagers(store, config.staging_threads_count), housekeeper)
+    ledger = Ledger(store)
+    engine = Engine(
+        store, View(store, managers, ledger), Stagers(store, config.staging_threads_count), housekeeper, ledger
+    )
     return Service(config, store, engine, tls)
 
 

@@ -31,6 +31,7 @@ from lwr.core.wire import SetupRequest, Submission
 from lwr.errors import Conflict, IllegalMove
 from lwr.faults import fault
 from lwr.server.housekeeping import Housekeeper
+from lwr.server.ledger import Ledger
 from lwr.server.staging import Stagers
 from lwr.server.store import FileDigest, Store
 from lwr.server.view import ManagerEntry, View
@@ -61,12 +62,14 @@ class Engine:
         view: View,
         stagers: Stagers,
         housekeeper: Housekeeper,
+        ledger: Ledger,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.view = view
         self._store = store
         self._stagers = stagers
         self._housekeeper = housekeeper
+        self._ledger = ledger
         self._clock = clock
         self._news: SimpleQueue[tuple[str, Observation | None]] = SimpleQueue()  # by attempt; None: look at it
         self._unread: dict[str, list[Observation]] = {}  # taken from the news, not yet turned into moves
@@ -101,6 +104,7 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join()
         self._stagers.stop()
+        self._ledger.flush()
         for entry in self.view.managers.values():
             entry.manager.stop()
         self._housekeeper.stop()
@@ -226,6 +230,7 @@ class Engine:
                     "Set the job up again to start a fresh attempt.",
                 )
             self.view.files(job).settle()  # no more uploads are taken from here on
+            self._ledger.settle(job)
             fault("submit.before_commit")
             try:
                 job = self._store.submit(job, description, self._clock())
@@ -268,12 +273,17 @@ class Engine:
             present = self._store.current(job.key)
             if present is None or present.attempt != job.attempt or present.cleaned_at is not None:
                 return  # somebody was faster, or a fresh attempt lives in the directory now
+            self._ledger.forget(job)
             self._store.wish(job, clean=True)  # so that a server that is killed here goes on with it
             fault("clean.before_rename")
             self._housekeeper.discard(job.directory)
             fault("clean.after_rename")
             self._store.cleaned([job], self._clock())
         log.info("job cleaned", job=str(job.key))
+
+    def trouble(self, job: Job) -> str:
+        """Why a file of a job that is being staged is tried again; empty when none is."""
+        return "" if job.terminal else self._stagers.trouble(job)
 
     def problems(self) -> list[str]:
         """Why this server takes no jobs now, a sentence each; empty: it does."""
@@ -375,6 +385,7 @@ class Engine:
     def _housekeep(self) -> None:
         now = self._clock()
         if self._housekeeper.due(now, HOUSEKEEPING_INTERVAL_S):
+            self._ledger.flush()
             for job in self._housekeeper.abandoned(now):
                 if job.key.manager in self.view.managers and not self.view.managers[job.key.manager].keep_directories:
                     log.info("abandoned job is removed", job=str(job.key), state=str(job.state))

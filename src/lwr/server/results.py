@@ -6,7 +6,7 @@ Reads files through `JobFiles` only, whatever odd names and bytes the job wrote.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from lwr.core.job import Job
 from lwr.core.places import STDERR, STDOUT, Area, resolve
@@ -40,7 +40,7 @@ def read(files: JobFiles, submission: Submission | None) -> Results:
         outputs=files.listing(Area.OUTPUTS),
         metadata=files.listing(Area.METADATA),
         job_directory=files.top_level(),
-        dynamic_file_sources=_dynamic_sources(files, submission),
+        dynamic_file_sources=dynamic_sources(files, submission),
     )
 
 
@@ -51,7 +51,8 @@ def _stream(files: JobFiles, *components: str) -> str | None:
         return None  # a link out of the job, a FIFO: not a stream
 
 
-def _dynamic_sources(files: JobFiles, submission: Submission | None) -> list[dict[str, str]]:
+def dynamic_sources(files: JobFiles, submission: Submission | None) -> list[dict[str, str]]:
+    """The files that tell which other files are results, as far as the job wrote them: `path`, `type`, `contents`."""
     realized = []
     for source in submission.dynamic_file_sources if submission else []:
         try:
@@ -75,8 +76,10 @@ def digest(store: Store, job: Job, files: JobFiles, components: tuple[str, ...])
     return computed.sha256
 
 
-def collect_digests(files: JobFiles, stopping: Callable[[], bool]) -> dict[str, FileDigest]:
-    """Digests of the files in `outputs`, by path below the job's directory.
+def collect_digests(
+    files: JobFiles, stopping: Callable[[], bool], leave_out: Container[str] = ()
+) -> dict[str, FileDigest]:
+    """Digests of the files in `outputs` but those to leave out, by path below the job's directory.
 
     The first `COLLECT_BYTES` of them: a job may leave files that nobody could ever read to their end, and their digests
     are taken when somebody asks. What is gone since it was listed, or has a name that nobody can ask for, is left out.
@@ -88,6 +91,8 @@ def collect_digests(files: JobFiles, stopping: Callable[[], bool]) -> dict[str, 
     digests = {}
     left_bytes = COLLECT_BYTES
     for name in files.listing(Area.OUTPUTS):
+        if name in leave_out:
+            continue
         components = (Area.OUTPUTS.value, *name.split("/"))
         try:
             opened = files.open(components)

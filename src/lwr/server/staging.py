@@ -74,6 +74,10 @@ class Stagers:
         """Take stock of the results; ends in COMPLETE, FAILED or CANCELLED."""
         self._begin(job, "collect", lambda: self._collect(job, layout, finish), finish)
 
+    def trouble(self, job: Job) -> str:
+        """Why a file of this job is being tried again; empty when none is."""
+        return ""
+
     def _begin(self, job: Job, stage: str, work: Callable[[], None], finish: Finish) -> None:
         with self._mutex:
             if (job.attempt, stage) in self._busy:

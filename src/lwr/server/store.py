@@ -73,12 +73,12 @@ class Store:
 
     def __init__(self, persistence_directory: Path) -> None:
         persistence_directory.mkdir(parents=True, exist_ok=True)
-        self._database = Database(persistence_directory / "lwr.sqlite")
-        self._database.write(_write_law)
+        self.database = Database(persistence_directory / "lwr.sqlite")
+        self.database.write(_write_law)
 
     def close(self) -> None:
         """Let go of the file. May be called twice."""
-        self._database.close()
+        self.database.close()
 
     # -- one job -------------------------------------------------------------------------------------------------
 
@@ -94,7 +94,7 @@ class Store:
         return self._one("directory = ? AND superseded = 0 AND cleaned_at IS NULL", directory)
 
     def _one(self, condition: str, *values: str) -> Job | None:
-        row = self._database.read().execute(f"SELECT {_COLUMNS} FROM jobs WHERE {condition}", values).fetchone()  # noqa: S608
+        row = self.database.read().execute(f"SELECT {_COLUMNS} FROM jobs WHERE {condition}", values).fetchone()  # noqa: S608
         return None if row is None else _job(row)
 
     def begin(self, fresh: Job, replaces: Job | None) -> Job | None:
@@ -113,7 +113,7 @@ class Store:
             return int(cursor.lastrowid or 0)
 
         try:
-            self._database.write(work)
+            self.database.write(work)
         except sqlite3.IntegrityError:
             return None
         return self.by_attempt(fresh.attempt)
@@ -130,7 +130,7 @@ class Store:
             connection.execute("UPDATE jobs SET submitted_at = ? WHERE seq = ?", (at, job.seq))
             return _move(connection, job.seq, Move(JobState.PREPROCESSING), at)
 
-        submitted = self._database.write(work)
+        submitted = self.database.write(work)
         if submitted is None:
             raise IllegalMove(f"Job {job.key} was submitted before.")
         return submitted
@@ -138,7 +138,7 @@ class Store:
     def submission(self, job: Job) -> tuple[int, str] | None:
         """(number in the order of submissions, description as JSON); None before the submit."""
         row = (
-            self._database.read()
+            self.database.read()
             .execute("SELECT number, description FROM submissions WHERE seq = ?", (job.seq,))
             .fetchone()
         )
@@ -148,7 +148,7 @@ class Store:
         """Record that somebody wants the job cancelled or cleaned. States are moved by the engine alone.
 
         A wish to clean alone is not synced by itself: it comes with `cleaned`, or is said again."""
-        self._database.write(
+        self.database.write(
             lambda connection: connection.execute(
                 "UPDATE jobs SET cancel_requested = cancel_requested | ?, clean_requested = clean_requested | ? "
                 "WHERE seq = ?",
@@ -160,7 +160,7 @@ class Store:
     def cleaned(self, jobs: Iterable[Job], at: float) -> None:
         """Record that the jobs' directories are gone."""
         rows = [(at, job.seq) for job in jobs]
-        self._database.write(
+        self.database.write(
             lambda connection: connection.executemany("UPDATE jobs SET cleaned_at = ? WHERE seq = ?", rows)
         )
 
@@ -184,7 +184,7 @@ class Store:
             made = [_move(connection, job.seq, move, at) for job, move in moves]
             return [job for job in made if job is not None]
 
-        return self._database.write(work, durable=not all(move.to in _SEEN_AGAIN for _, move in moves))
+        return self.database.write(work, durable=not all(move.to in _SEEN_AGAIN for _, move in moves))
 
     # -- many jobs -----------------------------------------------------------------------------------------------
 
@@ -192,7 +192,7 @@ class Store:
         """Every current job with something left to do (live, or to be cleaned), with its number in the order of
         submissions (0 before the submit), in that order."""
         live = ", ".join(f"'{state}'" for state in sorted(LIVE))
-        rows = self._database.read().execute(
+        rows = self.database.read().execute(
             f"SELECT jobs.*, coalesce(submissions.number, 0) AS number FROM jobs LEFT JOIN submissions USING (seq) "  # noqa: S608
             f"WHERE superseded = 0 AND cleaned_at IS NULL AND (state IN ({live}) OR clean_requested) ORDER BY number"
         )
@@ -201,7 +201,7 @@ class Store:
     def abandoned(self, before: float, new_before: float) -> list[Job]:
         """Jobs with a directory that nobody will ask for: failed, lost or cancelled and unchanged since `before`, or
         never submitted since `new_before`."""
-        rows = self._database.read().execute(
+        rows = self.database.read().execute(
             f"SELECT {_COLUMNS} FROM jobs WHERE superseded = 0 AND cleaned_at IS NULL "  # noqa: S608
             "AND (state IN ('failed', 'lost', 'cancelled') AND changed_at < ? OR state = 'new' AND changed_at < ?) "
             "LIMIT 1000",
@@ -211,7 +211,7 @@ class Store:
 
     def forget(self, before: float) -> int:
         """Delete rows of attempts that were cleaned or superseded before `before`; returns how many."""
-        return self._database.write(
+        return self.database.write(
             lambda connection: (
                 connection.execute(
                     "DELETE FROM jobs WHERE coalesce(cleaned_at, CASE WHEN superseded THEN changed_at END) < ?",
@@ -228,7 +228,7 @@ class Store:
             if value is not None:
                 conditions.append(f"{column} ?")
                 values.append(value)
-        rows = self._database.read().execute(
+        rows = self.database.read().execute(
             f"SELECT {_COLUMNS} FROM jobs WHERE {' AND '.join(conditions)} ORDER BY seq DESC LIMIT ?",  # noqa: S608
             (*values, limit),
         )
@@ -236,13 +236,13 @@ class Store:
 
     def counts(self) -> dict[JobState, int]:
         """How many current jobs, not cleaned, are in each state."""
-        rows = self._database.read().execute(
+        rows = self.database.read().execute(
             "SELECT state, count(*) AS n FROM jobs WHERE superseded = 0 AND cleaned_at IS NULL GROUP BY state"
         )
         return {JobState(row["state"]): row["n"] for row in rows}
 
     def events(self, job: Job) -> list[Event]:
-        rows = self._database.read().execute(
+        rows = self.database.read().execute(
             "SELECT at, state, reason FROM events WHERE seq = ? ORDER BY number", (job.seq,)
         )
         return [Event(row["at"], JobState(row["state"]), row["reason"]) for row in rows]
@@ -251,7 +251,7 @@ class Store:
 
     def digest(self, job: Job, path: str) -> FileDigest | None:
         row = (
-            self._database.read()
+            self.database.read()
             .execute(
                 "SELECT size_bytes, mtime_ns, inode, sha256 FROM files WHERE seq = ? AND path = ?", (job.seq, path)
             )
@@ -259,8 +259,15 @@ class Store:
         )
         return None if row is None else FileDigest(*row)
 
+    def digests(self, job: Job) -> dict[str, FileDigest]:
+        """All that were taken of a job's files, by path below its directory."""
+        rows = self.database.read().execute(
+            "SELECT path, size_bytes, mtime_ns, inode, sha256 FROM files WHERE seq = ? ORDER BY path", (job.seq,)
+        )
+        return {path: FileDigest(*rest) for path, *rest in rows}
+
     def remember_digest(self, job: Job, path: str, digest: FileDigest) -> None:
-        self._database.write(lambda connection: _write_digest(connection, job, path, digest))
+        self.database.write(lambda connection: _write_digest(connection, job, path, digest))
 
 
 def _write_digest(connection: sqlite3.Connection, job: Job, path: str, digest: FileDigest) -> None:

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 
 from lwr.core.job import Job, JobKey, JobState, check_job_id
 from lwr.core.places import JobLayout
+from lwr.core.receipt import FileRecord
 from lwr.core.wire import Results, Submission
 from lwr.errors import Conflict, NotFound
 from lwr.managers.manager import JobManager
 from lwr.server import results
+from lwr.server.ledger import Ledger
 from lwr.server.store import Event, Store
 from lwr.transfer.jobfiles import JobFiles
 
@@ -38,9 +40,10 @@ class ManagerEntry:
 class View:
     """All that can be seen of one server's jobs. Methods are thread-safe."""
 
-    def __init__(self, store: Store, managers: Mapping[str, ManagerEntry]) -> None:
+    def __init__(self, store: Store, managers: Mapping[str, ManagerEntry], ledger: Ledger) -> None:
         self.managers = managers
         self._store = store
+        self._ledger = ledger
 
     # -- managers ------------------------------------------------------------------------------------------------
 
@@ -87,6 +90,10 @@ class View:
     def unknown(key: JobKey) -> NotFound:
         """What is said of a job that is not there."""
         return NotFound(f"There is no job {key.job_id[:140]!r} here.", "Set it up first; a cleaned job is gone.")
+
+    def receipt(self, job: Job) -> list[FileRecord]:
+        """What is known of each of its files."""
+        return self._ledger.receipt(job, self.layout(job))
 
     # -- places and files ----------------------------------------------------------------------------------------
 

@@ -318,6 +318,13 @@ class Part:
             raise self._files._error(error, "read what came of a file") from error
         return data
 
+    def sync(self) -> None:
+        """Make what was written last over a crash of the machine."""
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise self._files._error(error, "take all of a file") from error
+
     @property
     def path(self) -> str:
         """For programs that write files by name (rsync); good while no job runs in the directory."""

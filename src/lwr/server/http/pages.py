@@ -1,12 +1,14 @@
 """What is LWR's own and for everybody with the secret: the list of jobs, one job with its events; and two probes.
 
     GET /jobs?state=&manager=&limit=&before=   {"jobs": [JOB, ...], "next": NUMBER or null}
-    GET /jobs/{id}                             JOB with "events": [{"at", "state", "reason"}, ...]
+    GET /jobs/{id}                             JOB with "events": [{"at", "state", "reason"}, ...] and "trouble"
+    GET /jobs/{id}/receipt                     what is known of each of its files (lwr.core.receipt)
     GET /livez, /readyz                        {"status": "ok"}; no secret needed
 
 JOB: `job_id`, `manager`, `state`, `reason`, `exit_code`, `tool_id`, `tool_version`, `directory`, `cancel_requested`,
 and `created_at`, `submitted_at`, `started_at`, `ended_at`, `cleaned_at` (seconds since the epoch, or null). Newest
-first; `next` is the `before` of the next page. States are LWR's own words, not those of a dialect.
+first; `next` is the `before` of the next page. States are LWR's own words, not those of a dialect. `trouble` says why
+a file of the job is being tried again, if one is.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import structlog
 from aiohttp import web
 
 from lwr.core.job import Job, JobState
+from lwr.core.receipt import receipt_document
 from lwr.errors import BadRequest, NotFound
 from lwr.server.engine import Engine
 from lwr.server.http.answers import Refused, json_answer
@@ -41,12 +44,14 @@ class Pages:
     def __init__(self, engine: Engine, pool: Pool) -> None:
         self._readiness = Readiness(engine.problems, pool)
         self._view = engine.view
+        self._trouble = engine.trouble
         self._pool = pool
 
     def routes(self) -> list[Route]:
         return [
             route("GET", "/jobs", self.jobs),
             route("GET", "/jobs/{job_id}", self.job),
+            route("GET", "/jobs/{job_id}/receipt", self.receipt),
             route("GET", "/livez", self.livez, open=True),
             route("GET", "/readyz", self._readiness.answer, open=True),
         ]
@@ -66,13 +71,22 @@ class Pages:
         )
 
     async def job(self, call: Call) -> web.StreamResponse:
+        job = await self._job(call)
+        events = await self._pool.run(self._view.events, job)
+        told = [{"at": event.at, "state": str(event.state), "reason": event.reason} for event in events]
+        return json_answer({**_shown(job), "events": told, "trouble": self._trouble(job)})
+
+    async def receipt(self, call: Call) -> web.StreamResponse:
+        job = await self._job(call)
+        records = await self._pool.run(self._view.receipt, job)
+        return json_answer(receipt_document(job.key.job_id, job.key.manager, job.directory, job.state, records))
+
+    async def _job(self, call: Call) -> Job:
         self._view.entry(call.manager)
         job = await self._pool.run(self._view.latest, call.key)
         if job is None:
             raise NotFound(f"There is no job {call.key.job_id} here.", "GET /jobs lists those that are.")
-        events = await self._pool.run(self._view.events, job)
-        told = [{"at": event.at, "state": str(event.state), "reason": event.reason} for event in events]
-        return json_answer({**_shown(job), "events": told})
+        return job
 
     async def livez(self, _: Call) -> web.StreamResponse:
         """The event loop turns. Touches nothing that could be slow."""

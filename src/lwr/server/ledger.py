@@ -1,0 +1,194 @@
+"""The receipts: what is known of each file that was moved for a job, in both directions.
+
+Keeps `FileRecord`s in the store's database. What clients send is counted in memory until the job is submitted, and
+what they fetch is written down in groups, so that small files stay cheap: a server that is killed forgets who
+fetched what, never what arrived. Must not decide anything about jobs.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from lwr.core.job import Job
+from lwr.core.places import JobLayout, resolve
+from lwr.core.receipt import FileRecord, FileState
+from lwr.core.wire import FILE_KINDS
+from lwr.errors import LwrError
+from lwr.server.store import FileDigest, Store
+
+_COLUMNS = (
+    "upward, kind, name, state, mover, action, peer, size_bytes, sha256, checked, tries, wasted_bytes, began_at, "
+    "ended_at, reason"
+)
+#: So many fetched files are remembered before they are written down.
+_FETCHED_COUNT = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What lets a file be skipped or gone on with: its identity when it was whole, or where its source goes on."""
+
+    state: FileState
+    identity: tuple[int, int, int]  # size in bytes, mtime in ns, inode
+    bookmark: str
+
+
+class Ledger:
+    """One per server; methods are thread-safe."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._database = store.database
+        self._mutex = threading.Lock()
+        self._arrived: dict[int, dict[tuple[str, str], FileRecord]] = {}  # by job, until it is submitted
+        self._fetched: list[tuple[int, FileRecord]] = []
+
+    # -- what clients do -----------------------------------------------------------------------------------------
+
+    def arrived(self, job: Job, record: FileRecord) -> None:
+        """A client's file got its name. In memory; written down by `settle`."""
+        with self._mutex:
+            sent = self._arrived.setdefault(job.seq, {})
+            before = sent.get((record.kind, record.name))
+            if before is not None:
+                wasted = before.wasted_bytes + (before.size_bytes or 0)
+                record = replace(record, tries=record.tries + before.tries, wasted_bytes=record.wasted_bytes + wasted)
+            sent[record.kind, record.name] = record
+
+    def settle(self, job: Job) -> None:
+        """Write down what arrived: no more is taken. Lasts with the next durable write."""
+        with self._mutex:
+            sent = self._arrived.pop(job.seq, None)
+        if sent:
+            self.write(job, sent.values())
+
+    def forget(self, job: Job) -> None:
+        """The job was thrown away before it was submitted."""
+        with self._mutex:
+            self._arrived.pop(job.seq, None)
+
+    def fetched(self, job: Job, record: FileRecord) -> None:
+        """A client was sent all of a result. Written down soon."""
+        with self._mutex:
+            self._fetched.append((job.seq, record))
+            enough = len(self._fetched) >= _FETCHED_COUNT
+        if enough:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write down what clients fetched."""
+        with self._mutex:
+            fetched, self._fetched = self._fetched, []
+        if not fetched:
+            return
+
+        def work(connection: sqlite3.Connection) -> None:
+            for seq, record in fetched:
+                present = connection.execute("SELECT 1 FROM jobs WHERE seq = ?", (seq,)).fetchone()
+                if present is not None:
+                    _write(connection, seq, record, (None, None), "")
+
+        self._database.write(work, durable=False)
+
+    # -- what the server does ------------------------------------------------------------------------------------
+
+    def write(
+        self, job: Job, records: Iterable[FileRecord], digests: Sequence[FileDigest] = (), bookmark: str = ""
+    ) -> None:
+        """Write records down, over those of the same files. `digests`: the files' identities, one for each record, so
+        that `marks` can tell later whether a file is still the same. Lasts with the next durable write."""
+        identities = [(digest.mtime_ns, digest.inode) for digest in digests]
+        rows = list(records)
+
+        def work(connection: sqlite3.Connection) -> None:
+            for number, record in enumerate(rows):
+                _write(connection, job.seq, record, identities[number] if identities else (None, None), bookmark)
+
+        self._database.write(work, durable=False)
+
+    def marks(self, job: Job, *, upward: bool) -> dict[tuple[str, str], Mark]:
+        """What is known of a job's files in one direction, by kind and name."""
+        rows = self._database.read().execute(
+            "SELECT kind, name, state, size_bytes, mtime_ns, inode, bookmark FROM moves WHERE seq = ? AND upward = ?",
+            (job.seq, upward),
+        )
+        return {
+            (row["kind"], row["name"]): Mark(
+                FileState(row["state"]),
+                (row["size_bytes"] or 0, row["mtime_ns"] or 0, row["inode"] or 0),
+                row["bookmark"],
+            )
+            for row in rows
+        }
+
+    # -- what people ask -----------------------------------------------------------------------------------------
+
+    def receipt(self, job: Job, layout: JobLayout) -> list[FileRecord]:
+        """All that is known of a job's files, those that nobody fetched yet too; up first, then by kind and name."""
+        self.flush()
+        with self._mutex:
+            records = list(self._arrived.get(job.seq, {}).values())
+        query = f"SELECT {_COLUMNS} FROM moves WHERE seq = ? ORDER BY upward DESC, kind, name"  # noqa: S608
+        rows = self._database.read().execute(query, (job.seq,))
+        records += [_record(row) for row in rows]
+        told = {record.name for record in records if not record.upward and record.kind == "output"}
+        for path, digest in self._store.digests(job).items():
+            area, _, name = path.partition("/")
+            if area == "outputs" and name not in told:
+                records.append(
+                    FileRecord(
+                        False, "output", name, FileState.READY, "client", "transfer",
+                        size_bytes=digest.size_bytes, sha256=digest.sha256,
+                    )
+                )  # fmt: skip
+        return [replace(record, path=_path(record, layout)) for record in records]
+
+
+def _mark(row: sqlite3.Row) -> Mark:
+    identity = (row["size_bytes"] or 0, row["mtime_ns"] or 0, row["inode"] or 0)
+    return Mark(FileState(row["state"]), identity, row["bookmark"])
+
+
+def _write(
+    connection: sqlite3.Connection, seq: int, record: FileRecord, identity: tuple[int | None, int | None], bookmark: str
+) -> None:
+    connection.execute(
+        f"INSERT OR REPLACE INTO moves (seq, {_COLUMNS}, mtime_ns, inode, bookmark) "  # noqa: S608
+        f"VALUES ({', '.join('?' * 19)})",
+        (
+            seq, record.upward, record.kind, record.name, record.state, record.mover, record.action, record.peer,
+            record.size_bytes, record.sha256, record.checked, record.tries, record.wasted_bytes, record.began_at,
+            record.ended_at, record.reason, *identity, bookmark,
+        ),
+    )  # fmt: skip
+
+
+def _record(row: sqlite3.Row) -> FileRecord:
+    return FileRecord(
+        upward=bool(row["upward"]),
+        kind=row["kind"],
+        name=row["name"],
+        state=FileState(row["state"]),
+        mover=row["mover"],
+        action=row["action"],
+        peer=row["peer"],
+        size_bytes=row["size_bytes"],
+        sha256=row["sha256"],
+        checked=row["checked"],
+        tries=row["tries"],
+        wasted_bytes=row["wasted_bytes"],
+        began_at=row["began_at"],
+        ended_at=row["ended_at"],
+        reason=row["reason"],
+    )
+
+
+def _path(record: FileRecord, layout: JobLayout) -> str:
+    kind = FILE_KINDS.get(record.kind)
+    try:
+        return layout.path(*resolve(kind.area, record.name, nested=kind.nested, windows=layout.windows)) if kind else ""
+    except LwrError:
+        return ""  # a pattern that matched nothing
