@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     _add_serve(sub)
     _add_run(sub)
     _add_jobs(sub)
+    _add_verify(sub)
     _add_check(sub)
     _add_config(sub)
     return top
@@ -202,6 +203,13 @@ def _add_jobs(sub: _Sub[argparse.ArgumentParser]) -> None:
     newest.add_argument("--limit", type=int, default=20, metavar="N", help="at most so many (default: 20)")
     others = (
         _add_command(what, "show", "all about a job", "Show a job: its state, its times, what happened to it and why."),
+        _add_command(
+            what,
+            "receipt",
+            "what is known of each file of a job",
+            "Show each file of a job, on its way there and back: where it came from or went to, its size and digest,\n"
+            "which side moved it, how often it was tried. `lwr verify` checks files against what --json prints.",
+        ),
         _add_command(what, "cancel", "end jobs", "End jobs: all their processes. What is over stays as it is."),
         _add_command(
             what, "clean", "remove jobs", "Remove jobs and their files; those that still run are ended first."
@@ -213,6 +221,22 @@ def _add_jobs(sub: _Sub[argparse.ArgumentParser]) -> None:
         leaf.add_argument("ids", nargs="+", metavar="ID", help="the jobs")
     for leaf in (newest, *others):
         _add_server(leaf)
+
+
+def _add_verify(sub: _Sub[argparse.ArgumentParser]) -> None:
+    command = _add_command(
+        sub,
+        "verify",
+        "check files against the receipt of a job",
+        "Read files from the disk and compare them with a receipt. Exits with 1 when one is not as it was.\n\n"
+        "examples:\n"
+        "  lwr jobs receipt run-4f0c9a1b2d3e --json | lwr verify -     on the server: the job's own files\n"
+        "  lwr run --receipt r.json ... && lwr verify r.json           where the results are",
+    )
+    command.add_argument("receipts", nargs="+", metavar="RECEIPT", help="a file with a receipt in JSON; - for stdin")
+    command.add_argument(
+        "--in", dest="inside", metavar="DIR", help="look for the results below DIR, by their names in the job"
+    )
 
 
 def _add_check(sub: _Sub[argparse.ArgumentParser]) -> None:

@@ -545,7 +545,7 @@ def set_up_without_end(bench: Bench) -> None:
 
 def test_news_that_cannot_be_written_is_kept_until_there_is_room(bench: Bench) -> None:
     job = bench.submitted()
-    writer = bench.store._database._writer
+    writer = bench.store.database._writer
     pages = writer.execute("PRAGMA page_count").fetchone()[0]
     writer.execute(f"PRAGMA max_page_count = {pages}")  # SQLite's own "disk full"
     with pytest.raises(Unavailable):

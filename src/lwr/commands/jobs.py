@@ -1,4 +1,4 @@
-"""`lwr jobs list | show | cancel | clean`: what a server has, for people and (`--json`) for programs."""
+"""`lwr jobs list | show | receipt | cancel | clean`: what a server has, for people and (`--json`) for programs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from rich.table import Table
 
 from lwr.client import RemoteServer
 from lwr.commands.terminal import COLOURS, connect, duration, moment, plain
+from lwr.commands.verify import receipt_lines
+from lwr.core.receipt import records_from_document
 
 #: What is cut on a terminal's edge is whole in a pipe.
 _PIPE_COLUMNS = 200
@@ -33,6 +35,10 @@ def run(args: argparse.Namespace) -> int:
             for job in [] if args.json else jobs:
                 _show(console, job)
             _print(console, jobs if args.json else None)
+        elif args.what == "receipt":
+            for document in (server.receipt(job_id) for job_id in args.ids):
+                lines = "\n".join(receipt_lines(records_from_document(document)))
+                _print(console, document if args.json else None, lines or "No file of it was moved.")
         else:
             done = [_end(server, args.what, job_id) for job_id in args.ids]
             for line in [] if args.json else done:
@@ -82,6 +88,8 @@ def _show(console: Console, job: Mapping[str, Any]) -> None:
     console.print(f"[bold]{_text(job, 'job_id')}[/]  {_state(job)}")
     if job.get("reason"):
         console.print(f"  {_text(job, 'reason')}")
+    if job.get("trouble"):
+        console.print(f"  [yellow]![/] {_text(job, 'trouble')} [dim]It is tried again.[/]")
     facts = Table.grid(padding=(0, 2))
     for title, value in (
         ("exit code", _text(job, "exit_code")),

@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import urlsplit
 
+from lwr.errors import BadRequest
+
 VERSION = 1
 
 
@@ -88,10 +90,23 @@ def receipt_document(
     }
 
 
-def record_from_wire(value: Mapping[str, Any]) -> FileRecord:
-    """Read a RECORD of a document. Raises ValueError, KeyError or TypeError when it is none."""
-    digest = value["sha256"]
+def records_from_document(document: object) -> list[FileRecord]:
+    """The records of a document.
+
+    Raises:
+        BadRequest: it is not a receipt, or one of a version that this LWR does not know.
+    """
+    if not isinstance(document, dict) or document.get("receipt") != VERSION:
+        raise BadRequest("This is not a receipt that this version of LWR knows.")
+    try:
+        return [_record_from_wire(value) for value in document["files"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadRequest("This is not a receipt: one of its files lacks something.") from error
+
+
+def _record_from_wire(value: Mapping[str, Any]) -> FileRecord:
     known = {name: value[name] for name in FileRecord.__slots__ if name in value}
+    digest = known["sha256"]
     return FileRecord(
-        **known | {"state": FileState(value["state"]), "sha256": None if digest is None else bytes.fromhex(digest)}
+        **known | {"state": FileState(known["state"]), "sha256": None if digest is None else bytes.fromhex(digest)}
     )
