@@ -5,8 +5,7 @@ or from what a peer's client sent (`mapper_from_wire`). The two differ in what a
 (`by_component`): ours mean what an admin expects (`lwr.core.patterns`); a peer's are applied to the letter as that peer
 applies them, or both sides would move a file, or neither. Must not read files: that is for `lwr.client.rules`.
 
-A peer's regular expressions run here. They are bounded in their length and number, and so is the path that they are
-tried on; an expression that backtracks without end within these bounds is not caught.
+A peer's regular expressions run here, bounded in time by `lwr.core.expressions`; an admin's own are trusted.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ from fnmatch import fnmatchcase
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from lwr.core.patterns import glob_expression, prefix_expression
+from lwr.core.expressions import Expression
+from lwr.core.patterns import glob_expression, prefix_expression, rest_by_component, rest_by_text
 from lwr.core.staging import ACTIONS, FileAction, Ssh, Way, ssh_from_wire
 from lwr.errors import BadRequest, ConfigError
 
@@ -46,7 +46,6 @@ _SSH_KEYS = ("ssh_user", "ssh_host", "ssh_port", "ssh_key")
 _PEERS_UNSET = "__UNSET__"  # what Pulsar writes for an ssh key that a rule does not have
 
 _MAX_RULES = 1000
-_MAX_PATTERN_CHARS = 1000
 #: No system opens a longer one.
 _MAX_PATH_CHARS = 4096
 
@@ -105,14 +104,18 @@ class Mapper:
     windows: bool = False
 
     def rule(self, path: str, kind: str) -> Rule | None:
-        """The first rule that takes a path (absolute; it is normalised here) of that kind."""
+        """The first rule that takes a path (absolute; it is normalised here) of that kind.
+
+        Raises:
+            BadRequest: a peer's regular expression takes too long to be tried.
+        """
         if len(path) > _MAX_PATH_CHARS:
             return None
         place = self._normal(path)
         return next((rule for rule in self.rules if kind in rule.kinds and self._takes(rule, place)), None)
 
     def action_type(self, path: str, kind: str) -> str:
-        """The word for what happens to a path: a key of `ACTIONS`. Needs nothing and cannot fail."""
+        """The word for what happens to a path: a key of `ACTIONS`. Needs no endpoint. Raises as `rule`."""
         return self._word(self.rule(path, kind), kind)
 
     def action(self, path: str, kind: str, *, separator: str = "/") -> FileAction:
@@ -124,6 +127,7 @@ class Mapper:
         Raises:
             ConfigError: the action needs something that is not there (a files endpoint, an ssh host, a source directory
                 that the path is below); names the rule.
+            BadRequest: as `rule`.
         """
         rule = self.rule(path, kind)
         word = self._word(rule, kind)
@@ -181,11 +185,11 @@ class Mapper:
         return posixpath.normpath(path[1:] if self.by_component and path.startswith("//") else path)
 
     def _takes(self, rule: Rule, path: str) -> bool:
-        if rule.match is Match.PREFIX and not self.by_component:
-            return path.startswith(rule.path)
-        if rule.match is Match.GLOB and not self.by_component:
-            return fnmatchcase(path, rule.path)
-        return re.compile(self._expression(rule)).match(path) is not None
+        if self.by_component or rule.match is Match.ANY:
+            return re.match(self._expression(rule), path) is not None
+        if rule.match is Match.REGEX:
+            return Expression(rule.path).takes(path)
+        return path.startswith(rule.path) if rule.match is Match.PREFIX else fnmatchcase(path, rule.path)
 
     def _expression(self, rule: Rule) -> str:
         """The regular expression, anchored at the start, that means what the rule means."""
@@ -197,9 +201,11 @@ class Mapper:
 
     def _rewritten(self, rule: Rule | None, path: str, separator: str) -> str:
         """Empty where a peer's rule does not fit the path: the peer rewrites for itself, and nobody here needs it."""
-        rest = self._rest(path, rule.source_directory) if rule else None
+        below = rest_by_component if self.by_component else rest_by_text
+        rest = below(self._normal(path), rule.source_directory, windows=self.windows) if rule else None
         if rule and rest is not None:
-            return separator.join([rule.destination_directory.rstrip("/" + separator), *filter(None, rest.split("/"))])
+            parts = (rule.destination_directory.rstrip("/" + separator), *filter(None, rest.split("/")))
+            return separator.join(parts) or separator
         if not self.by_component:
             return ""
         source = f"its source_directory {rule.source_directory}" if rule else "anything that has a source_directory"
@@ -207,16 +213,6 @@ class Mapper:
             f"{path} is to be rewritten ({_named(rule)}), and is not below {source}.",
             "Correct source_directory, or let the rule take less.",
         )
-
-    def _rest(self, path: str, source: str) -> str | None:
-        """What follows `source` in a path, with `/`; None when the path is not below it."""
-        path, source = self._normal(path), self._normal(source)
-        if self.windows:
-            path, source = path.replace("\\", "/"), source.replace("\\", "/")
-        source = source.rstrip("/")
-        head, rest = path[: len(source)], path[len(source) :]
-        same = head.lower() == source.lower() if self.windows else head == source
-        return rest if same and (not self.by_component or not rest or rest.startswith("/")) else None
 
     def _rule_to_wire(self, rule: Rule) -> dict[str, Any]:
         match, path = rule.match, rule.path
@@ -304,13 +300,10 @@ def _known_action(name: object, where: str) -> str:
 def _known_match(name: object, path: str, where: str) -> Match:
     if not isinstance(name, str) or name not in list(Match):
         raise BadRequest(f"{where}: no match type is called {str(name)[:60]!r}.", f"There are {', '.join(Match)}.")
-    if len(path) > (_MAX_PATH_CHARS if name == Match.PREFIX else _MAX_PATTERN_CHARS):
-        raise BadRequest(f"{where}: its `path` has {len(path)} characters, which is too long for a {name}.")
+    if len(path) > _MAX_PATH_CHARS:
+        raise BadRequest(f"{where}: its `path` has {len(path)} characters.", f"{_MAX_PATH_CHARS} are the most.")
     if name == Match.REGEX:
-        try:
-            re.compile(path)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise BadRequest(f"{where}: its `path` is not a regular expression of Python.") from error
+        Expression(path)
     return Match(name)
 
 

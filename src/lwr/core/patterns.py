@@ -1,7 +1,8 @@
-"""What prefixes and globs of our own rules mean, as regular expressions that are anchored at the start. Pure text.
+"""What prefixes and globs of our own rules mean, and what is left of a path below a directory. Pure text.
 
-They are written out here, and not by `fnmatch.translate`, because a glob means a little more with us (`**/` may also
-match nothing), and because the expressions travel to peers whose Python may not know the newest syntax.
+Prefixes and globs are regular expressions that are anchored at the start. They are written out here, and not by
+`fnmatch.translate`, because a glob means a little more with us (`**/` may also match nothing), and because the
+expressions travel to peers whose Python may not know the newest syntax.
 """
 
 from __future__ import annotations
@@ -35,6 +36,20 @@ def glob_expression(glob: str, *, windows: bool) -> str:
         for token in _TOKEN.finditer(text)
     ]
     return flags + "".join(parts) + r"\Z"
+
+
+def rest_by_component(path: str, directory: str, *, windows: bool) -> str | None:
+    """What follows `directory` in a path, with `/`; None when the path is not below it. Both are normalised."""
+    rest = rest_by_text(path, directory, windows=windows)
+    return rest if not rest or rest.startswith("/") else None
+
+
+def rest_by_text(path: str, directory: str, *, windows: bool) -> str | None:
+    """As `rest_by_component`, but `/data` has `base/x` left of `/database/x`, as with the peers."""
+    _, _, path = _flavour(path, windows)
+    _, _, head = _flavour(directory.rstrip("/\\" if windows else "/"), windows)
+    start, rest = path[: len(head)], path[len(head) :]
+    return rest if start == head or (windows and start.lower() == head.lower()) else None
 
 
 def _flavour(path: str, windows: bool) -> tuple[str, str, str]:
