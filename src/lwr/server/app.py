@@ -66,16 +66,19 @@ def build(config: Config) -> Service:
     engine = Engine(
         store, View(store, managers, ledger), Stagers(store, config.staging_threads_count), housekeeper, ledger
     )
-    return Service(config, store, engine, tls)
+    return Service(config, store, engine, ledger, tls)
 
 
 class Service:
     """One server. `start`, then `listen` until `ask_to_stop`, then `stop`."""
 
-    def __init__(self, config: Config, store: Store, engine: Engine, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, config: Config, store: Store, engine: Engine, ledger: Ledger, tls: ssl.SSLContext | None
+    ) -> None:
         self._config = config
         self._store = store
         self._engine = engine
+        self._ledger = ledger
         self._tls = tls
         self._pool = Pool()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -125,7 +128,7 @@ class Service:
 
     def _edge(self) -> Edge:
         engine, pool = self._engine, self._pool
-        jobs, downloads = rest.Jobs(engine, pool), Downloads(engine.view, pool)
+        jobs, downloads = rest.Jobs(engine, pool), Downloads(engine.view, pool, self._ledger)
         uploads = Uploads(engine.view, pool, self._config.maximum_upload_bytes)
         router = Router(
             [

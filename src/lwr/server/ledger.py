@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from lwr.core.job import Job
@@ -134,8 +134,9 @@ class Ledger:
         query = f"SELECT {_COLUMNS} FROM moves WHERE seq = ? ORDER BY upward DESC, kind, name"  # noqa: S608
         rows = self._database.read().execute(query, (job.seq,))
         records += [_record(row) for row in rows]
+        digests = self._store.digests(job)
         told = {record.name for record in records if not record.upward and record.kind == "output"}
-        for path, digest in self._store.digests(job).items():
+        for path, digest in digests.items():
             area, _, name = path.partition("/")
             if area == "outputs" and name not in told:
                 records.append(
@@ -144,7 +145,7 @@ class Ledger:
                         size_bytes=digest.size_bytes, sha256=digest.sha256,
                     )
                 )  # fmt: skip
-        return [replace(record, path=_path(record, layout)) for record in records]
+        return [_placed(record, layout, digests) for record in records]
 
 
 def _mark(row: sqlite3.Row) -> Mark:
@@ -186,9 +187,13 @@ def _record(row: sqlite3.Row) -> FileRecord:
     )
 
 
-def _path(record: FileRecord, layout: JobLayout) -> str:
+def _placed(record: FileRecord, layout: JobLayout, digests: Mapping[str, FileDigest]) -> FileRecord:
+    """The record with its place on this machine and the digest that was taken there."""
     kind = FILE_KINDS.get(record.kind)
     try:
-        return layout.path(*resolve(kind.area, record.name, nested=kind.nested, windows=layout.windows)) if kind else ""
+        components = resolve(kind.area, record.name, nested=kind.nested, windows=layout.windows) if kind else ()
     except LwrError:
-        return ""  # a pattern that matched nothing
+        components = ()  # a pattern that matched nothing
+    known = digests.get("/".join(components))
+    sha256 = record.sha256 or (known.sha256 if known and known.size_bytes == record.size_bytes else None)
+    return replace(record, path=layout.path(*components) if components else "", sha256=sha256)

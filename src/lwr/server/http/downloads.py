@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -16,13 +17,16 @@ import structlog
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
+from lwr.core.job import Job
 from lwr.core.places import JobLayout, resolve
+from lwr.core.receipt import FileRecord, FileState
 from lwr.core.wire import FILE_KINDS, FileKind
 from lwr.errors import BadRequest, NotFound
 from lwr.server.http import ranges
 from lwr.server.http.answers import json_answer
 from lwr.server.http.pool import Pool
 from lwr.server.http.routing import Call
+from lwr.server.ledger import Ledger
 from lwr.server.view import View
 from lwr.transfer.digests import digest_field
 from lwr.transfer.jobfiles import OpenFile
@@ -35,12 +39,15 @@ _SMALL_BYTES = 64 * 1024
 _PIECE_BYTES = 1024 * 1024
 
 _WINDOWS = os.name == "nt"
+#: Directories that results are fetched from, and the kind of the files in them.
+_RESULTS = {"outputs": "output", "working": "output_workdir", "metadata": "output_metadata"}
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """A file to be sent. `data` is all of it, if it is small."""
 
+    job: Job
     opened: OpenFile
     components: tuple[str, ...]
     data: bytes | None
@@ -49,9 +56,10 @@ class Found:
 class Downloads:
     """Handlers that give files. One per server."""
 
-    def __init__(self, view: View, pool: Pool) -> None:
+    def __init__(self, view: View, pool: Pool, ledger: Ledger) -> None:
         self._view = view
         self._pool = pool
+        self._ledger = ledger
 
     async def download(self, call: Call) -> web.StreamResponse:
         return await self.download_as(call.values.get("type", "output"), call)
@@ -98,7 +106,8 @@ class Downloads:
 
     def find(self, call: Call, kind: FileKind) -> Found:
         """Open what the call names; blocking. A name with `*` or `?` that is none literally is a pattern."""
-        files = self._view.files_for_download(call.key)
+        job = self._view.known(call.key)
+        files = self._view.files(job)
         components = call.components(kind, windows=_WINDOWS)
         try:
             opened = files.open(components)
@@ -114,7 +123,7 @@ class Downloads:
             if len(data) < opened.size_bytes:
                 opened.close()
                 raise NotFound(f"The file {call.need('name')[:80]!r} changed while it was read.", "Ask again.")
-        return Found(opened, components, data)
+        return Found(job, opened, components, data)
 
     async def _send_carefully(self, call: Call, found: Found) -> web.StreamResponse:
         request, opened = call.request, found.opened
@@ -152,6 +161,9 @@ class Downloads:
             else:
                 await self._send_pieces(answer, found.opened, part)
             await answer.write_eof()
+            is_result = found.job.submitted and found.components[0] in _RESULTS
+            if is_result and part.stop == found.opened.size_bytes:
+                self._ledger.fetched(found.job, _record(call, found, len(part)))
         except (OSError, EOFError) as error:
             path = request.raw_path.partition("?")[0][:200]
             log.warning("download broke off", job=call.job, path=path, reason=str(error))
@@ -171,6 +183,23 @@ class Downloads:
             if left:
                 reading = self._pool.run(opened.file.read, min(left, _PIECE_BYTES))
             await answer.write(piece)
+
+
+def _record(call: Call, found: Found, sent_bytes: int) -> FileRecord:
+    """What the receipt says of a result that was sent to its end, to whatever client it was."""
+    size_bytes = found.opened.size_bytes
+    return FileRecord(
+        upward=False,
+        kind=_RESULTS[found.components[0]],
+        name="/".join(found.components[1:]),
+        state=FileState.WHOLE,
+        mover="client",
+        action="transfer",
+        size_bytes=size_bytes,
+        checked="sha-256" if call.careful else "framing",
+        tries=1 if sent_bytes == size_bytes else 2,
+        ended_at=time.time(),
+    )
 
 
 async def _send_by_kernel(transport: asyncio.WriteTransport, opened: OpenFile, part: range, *, chunked: bool) -> None:
