@@ -14,8 +14,10 @@ import pytest
 import requests
 
 from lwr.client.endpoint import Endpoint
-from lwr.client.http import PIECE_BYTES, Conversation, Upload, compare, foreign
+from lwr.client.http import Conversation
 from lwr.errors import BadRequest, BadTransfer, LwrError, PeerRefused, PeerUnreachable, ServerError
+from lwr.transfer.answers import compare, foreign
+from lwr.transfer.bodies import PIECE_BYTES, Upload
 from lwr.transfer.digests import digest_field
 from tests.client.scripted import Answer, json_answer, scripted
 

@@ -7,7 +7,6 @@
 Synchronous. Knows the server only by its REST dialect; must not import `lwr.server`.
 """
 
-from lwr.client.http import Receipt
 from lwr.client.job import (
     Event,
     GivingUp,
@@ -23,6 +22,7 @@ from lwr.client.job import (
 )
 from lwr.client.plan import JobRequest, LocalFile
 from lwr.client.remote import RemotePlaces, RemoteServer, RemoteStatus
+from lwr.transfer.partial import Transferred
 from lwr.transfer.retry import Patience
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "Moving",
     "Outcome",
     "Patience",
-    "Receipt",
     "RemoteJob",
     "RemotePlaces",
     "RemoteServer",
@@ -43,5 +42,6 @@ __all__ = [
     "SetUp",
     "StateChanged",
     "Submitted",
+    "Transferred",
     "run_job",
 ]

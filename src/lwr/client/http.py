@@ -1,4 +1,4 @@
-"""One HTTP conversation at a time with a server: the only module that knows `requests`.
+"""One HTTP conversation at a time with a server: the only module of the client that knows `requests`.
 
 Turns every way in which a request can go wrong into an error of `lwr.errors`, streams bodies in both directions
 with their digests, and sends the secret as `Authorization: Bearer`, never in a URL. Proxies and a CA bundle come
@@ -13,8 +13,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -23,15 +22,12 @@ import requests
 
 from lwr import __version__
 from lwr.client.endpoint import Endpoint
-from lwr.errors import BadRequest, BadTransfer, LwrError, PeerRefused, PeerUnreachable, ServerError
+from lwr.errors import BadRequest, BadTransfer, PeerRefused, ServerError
+from lwr.transfer.answers import MAY_PASS_STATUSES, compare, foreign
+from lwr.transfer.bodies import PIECE_BYTES, OnBytes, Upload
 from lwr.transfer.digests import WANT_DIGEST, sha256_of_field
+from lwr.transfer.partial import Transferred
 
-PIECE_BYTES = 1 << 20
-
-#: Told of bytes as they move: how many have moved so far.
-OnBytes = Callable[[int], None]
-
-_TRANSIENT_STATUSES = frozenset({408, 425, 429, 502, 503, 504, 507})
 _MOST_OF_AN_ERROR_BYTES = 64 * 1024
 
 _HINT_401 = "Give the server's private_key: `--token-file FILE`, or the file's path in LWR_TOKEN_FILE."
@@ -40,18 +36,6 @@ _HINTS = {
     413: "Ask the server's admin for a higher limit.",
     507: "The server's disk is full; ask its admin.",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What is known of a file that was moved.
-
-    `checked` is `sha-256` when both ends counted the same digest, `size` when only the length could be compared,
-    `framing` when there was nothing but HTTP's own end mark.
-    """
-
-    size_bytes: int
-    checked: str
 
 
 class _Bearer(requests.auth.AuthBase):
@@ -63,42 +47,6 @@ class _Bearer(requests.auth.AuthBase):
         if self._token:
             request.headers["Authorization"] = f"Bearer {self._token}"
         return request
-
-
-class Upload:
-    """A body that is read once, in large pieces, and hashed while it is sent. `len()` is its announced size.
-
-    Raises (while it is sent):
-        ServerError: it could not be read. BadTransfer: it became shorter or longer meanwhile.
-    """
-
-    def __init__(self, file: BinaryIO, size_bytes: int, name: str, on_bytes: OnBytes) -> None:
-        self._file, self._size_bytes, self._name, self._on_bytes = file, size_bytes, name, on_bytes
-        self._sha256 = hashlib.sha256()
-
-    def __len__(self) -> int:
-        return self._size_bytes
-
-    def __iter__(self) -> Iterator[bytes]:
-        sent = 0
-        while piece := self._read():
-            sent += len(piece)
-            if sent > self._size_bytes:
-                break
-            self._sha256.update(piece)
-            yield piece
-            self._on_bytes(sent)
-        if sent != self._size_bytes:
-            raise BadTransfer(f"{self._name} changed its size while it was sent.", "Send it when nobody writes to it.")
-
-    def _read(self) -> bytes:
-        try:
-            return self._file.read(PIECE_BYTES)
-        except OSError as error:  # must not look like trouble with the connection
-            raise ServerError(f"{self._name} cannot be read: {error.strerror}.") from error
-
-    def digest(self) -> bytes:
-        return self._sha256.digest()
 
 
 class Conversation:
@@ -132,7 +80,7 @@ class Conversation:
         """The same for an answer in JSON. Raises PeerRefused when it is not JSON: something else answers there."""
         return self._json(self.ask(method, path, query, what), what)
 
-    def send(self, path: str, query: Mapping[str, str], body: Upload, what: str) -> tuple[Any, Receipt]:
+    def send(self, path: str, query: Mapping[str, str], body: Upload, what: str) -> tuple[Any, Transferred]:
         """Post a body and compare its digest with the one in the answer, if there is one. Returns the answer's JSON."""
         with self._answer("POST", path, query, what, body if len(body) else b"") as response:
             arrived = sha256_of_field(response.headers.get("Repr-Digest", ""))
@@ -140,9 +88,9 @@ class Conversation:
                 raise BadTransfer(f"Could not {what}: the bytes changed on the way (SHA-256 differs).")
             self._hashes = self._hashes or arrived is not None
             checked = "size" if arrived is None else "sha-256"
-            return self._json(response.content, what), Receipt(len(body), checked)
+            return self._json(response.content, what), Transferred(len(body), body.digest(), checked)
 
-    def fetch(self, path: str, query: Mapping[str, str], target: Path, what: str, on_bytes: OnBytes) -> Receipt:
+    def fetch(self, path: str, query: Mapping[str, str], target: Path, what: str, on_bytes: OnBytes) -> Transferred:
         """Download to `target`, replacing it. Until all is there and checked nothing appears under its name.
 
         Raises:
@@ -243,7 +191,7 @@ class Conversation:
             _HINT_401 if status == 401 else str(problem.get("hint") or _HINTS.get(status, "")),
             status=status,
             peer_code=str(problem.get("code") or ""),
-            transient=status in _TRANSIENT_STATUSES,
+            transient=status in MAY_PASS_STATUSES,
         )
 
 
@@ -256,63 +204,3 @@ def _copy(pieces: Iterable[bytes], file: BinaryIO, on_bytes: OnBytes) -> tuple[i
         size_bytes += len(piece)
         on_bytes(size_bytes)
     return size_bytes, sha256.digest()
-
-
-def compare(headers: Mapping[str, str], size_bytes: int, sha256: bytes, what: str) -> Receipt:
-    """Hold what came against what the headers of the answer announced.
-
-    Raises:
-        BadTransfer: it is not the same. (Of a short body not every urllib3 tells.)
-    """
-    announced = headers.get("Content-Length", "")
-    if announced.isdigit() and int(announced) != size_bytes:
-        raise BadTransfer(f"Could not {what}: {size_bytes} of {announced} bytes came.")
-    expected = sha256_of_field(headers.get("Repr-Digest", ""))
-    if expected is not None and expected != sha256:
-        raise BadTransfer(f"Could not {what}: the bytes changed on the way (SHA-256 differs).")
-    return Receipt(size_bytes, "sha-256" if expected is not None else "size" if announced else "framing")
-
-
-_OURS = (
-    requests.exceptions.InvalidURL,
-    requests.exceptions.MissingSchema,
-    requests.exceptions.InvalidSchema,
-    requests.exceptions.InvalidHeader,
-    requests.exceptions.URLRequired,
-)
-_UNREADABLE = (
-    requests.exceptions.ChunkedEncodingError,
-    requests.exceptions.ContentDecodingError,
-    requests.exceptions.StreamConsumedError,
-    requests.exceptions.UnrewindableBodyError,
-)
-
-
-def foreign(error: requests.RequestException, what: str, url: str) -> LwrError:
-    """The error of ours for one of `requests`; what matters most about it is whether trying again can help."""
-    root: BaseException = error
-    while (deeper := root.__cause__ or root.__context__) is not None:
-        root = deeper
-    reason = root.strerror if isinstance(root, OSError) and root.strerror else ""
-    match error:
-        case requests.exceptions.SSLError():
-            return PeerRefused(
-                f"Could not {what}: no secure connection to {url} ({reason or 'TLS failed'}).",
-                "If its certificate is self-signed, name it in REQUESTS_CA_BUNDLE.",
-            )
-        case requests.exceptions.ProxyError():
-            return PeerUnreachable(
-                f"Could not {what}: the proxy does not reach {url}.", "Look at HTTP_PROXY, HTTPS_PROXY and NO_PROXY."
-            )
-        case requests.exceptions.ConnectTimeout() | requests.exceptions.Timeout():
-            return PeerUnreachable(f"Could not {what}: {url} does not answer in time.")
-        case requests.exceptions.ConnectionError():
-            return PeerUnreachable(
-                f"Could not {what}: no connection to {url} ({reason or 'it broke'}).",
-                "Is the server running? Start it with `lwr serve`, or correct the address.",
-            )
-        case _ if isinstance(error, _OURS):
-            return BadRequest(f"Could not {what}: the request to {url} cannot be formed.", "Check the address.")
-        case _ if isinstance(error, _UNREADABLE):
-            return BadTransfer(f"Could not {what}: the answer was cut short or cannot be read.")
-    return PeerRefused(f"Could not {what}: the answer of {url} cannot be used.")

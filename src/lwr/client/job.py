@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lwr.client.collect import wanted
-from lwr.client.http import Receipt
 from lwr.client.plan import JobRequest, LocalFile, command_line, plan
 from lwr.client.remote import RemotePlaces, RemoteServer, RemoteStatus
 from lwr.core.staging import Mover
 from lwr.errors import BadRequest, LwrError, PeerUnreachable
+from lwr.transfer.partial import Transferred
 from lwr.transfer.retry import growing
 
 #: Names in the job's metadata directory that the command's own streams go by, as Galaxy has them.
@@ -56,7 +56,7 @@ class Moved:
     kind: str
     upward: bool
     place: str
-    receipt: Receipt
+    receipt: Transferred
 
 
 @dataclass(frozen=True, slots=True)

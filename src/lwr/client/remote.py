@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 from lwr.client.endpoint import Endpoint
-from lwr.client.http import Conversation, OnBytes, Receipt, Upload
+from lwr.client.http import Conversation
 from lwr.errors import BadRequest, LwrError, PeerError, PeerRefused
+from lwr.transfer.bodies import OnBytes, Upload
+from lwr.transfer.partial import Transferred
 from lwr.transfer.retry import Patience
 
 Result = TypeVar("Result")
@@ -144,7 +146,9 @@ class RemoteServer:
         directories.setdefault("config", directories["workdir"])
         return RemotePlaces(str(reply.get("job_id") or job_id), _separator(reply), directories)
 
-    def upload(self, job_id: str, kind: str, name: str, source: Path | bytes, on_bytes: OnBytes = nobody) -> Receipt:
+    def upload(
+        self, job_id: str, kind: str, name: str, source: Path | bytes, on_bytes: OnBytes = nobody
+    ) -> Transferred:
         """Send a file (or bytes) as `name` of `kind`; an earlier one of that name is replaced.
 
         Raises:
@@ -153,7 +157,7 @@ class RemoteServer:
         what = f"send {name} to job {job_id}"
         query = {"job_id": job_id, "name": name, "type": kind}
 
-        def send() -> Receipt:
+        def send() -> Transferred:
             try:
                 file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
             except OSError as error:
@@ -208,7 +212,7 @@ class RemoteServer:
             separator=_separator(reply),
         )
 
-    def download(self, job_id: str, kind: str, name: str, target: Path, on_bytes: OnBytes = nobody) -> Receipt:
+    def download(self, job_id: str, kind: str, name: str, target: Path, on_bytes: OnBytes = nobody) -> Transferred:
         """Fetch a file of a job to `target`, which is only there when it is whole.
 
         Raises:
@@ -240,6 +244,12 @@ class RemoteServer:
     def job(self, job_id: str) -> dict[str, Any]:
         """All that the server tells of a job, its events with it. Raises PeerRefused (404) when it is unknown."""
         reply = self._patiently(lambda: self._http.ask_json("GET", f"jobs/{_part(job_id)}", {}, f"show job {job_id}"))
+        return reply if isinstance(reply, dict) else {}
+
+    def receipt(self, job_id: str) -> dict[str, Any]:
+        """What the server knows of each file of a job (lwr.core.receipt). LWR's own servers only."""
+        path = f"jobs/{_part(job_id)}/receipt"
+        reply = self._patiently(lambda: self._http.ask_json("GET", path, {}, f"ask for the receipt of job {job_id}"))
         return reply if isinstance(reply, dict) else {}
 
 
