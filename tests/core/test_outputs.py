@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lwr.core.discovery import Collector
 from lwr.core.expressions import MAX_EXPRESSION_CHARACTERS, Expression
 from lwr.core.mapper import Mapper, Rule, transfer_url
 from lwr.core.outputs import (
@@ -16,7 +17,6 @@ from lwr.core.outputs import (
     PULSAR_DYNAMIC_OUTPUTS,
     ClientOutputs,
     Collection,
-    Collector,
     Written,
     client_outputs_from_wire,
     client_outputs_to_wire,
@@ -322,6 +322,24 @@ class TestDeclaredOneByOne:
         found = collect_declared(steps, Written(outputs=("r.html", name)))
         assert places(found) == {"output:r.html": "/o/r.html"}
         assert found.refused == (name,)
+
+    def test_besides_what_the_peers_understand(self) -> None:
+        """Names and actions of declared outputs count, the mapper is for the rest."""
+        outputs = ClientOutputs("/w", output_files=("/a/x.dat", "/b/x.dat"), dynamic_outputs=("primary_",))
+        declared = (
+            Step("output", "x.dat", FileAction("remote_copy", "/a/x.dat")),
+            Step("output", "2_x.dat", FileAction("remote_copy", "/b/x.dat"), required=True),
+            Step("output_workdir", "log*", FileAction("copy", "/l/log*")),
+        )
+        written = Written(outputs=("x.dat", "2_x_files/e"), working=("log1", "primary_1"))
+        found = collect(outputs, Mapper(), written, declared)
+        assert {step.action.path: (step.name, step.action.type) for step in found.found} == {
+            "/a/x.dat": ("x.dat", "remote_copy"),
+            "/b/x_files/e": ("2_x_files/e", "transfer"),
+            "/l/log1": ("log1", "copy"),
+            "/w/primary_1": ("primary_1", "transfer"),
+        }
+        assert [(step.name, step.required) for step in found.missing] == [("2_x.dat", True)]
 
     def test_an_input_is_no_output(self) -> None:
         with pytest.raises(BadRequest, match="output_workdir"):

@@ -6,7 +6,6 @@ outputs and their rules: `lwr.core.outputs` does.
 
 from __future__ import annotations
 
-import json
 import ntpath
 import posixpath
 import re
@@ -90,35 +89,3 @@ def of_the_client(names: Sequence[str]) -> list[str]:
             continue
         kept.append(name)
     return kept
-
-
-class NamedFiles:
-    """The files that a tool names as its results, in `galaxy.json` and the like. What cannot be read names nothing."""
-
-    def __init__(self, sources: Sequence[tuple[str, str]]) -> None:
-        self._files: set[str] = set()
-        self._directories: set[str] = set()
-        for kind, contents in sources:
-            for text in contents.splitlines() if kind == "legacy_galaxy" else [contents]:
-                try:
-                    self._read(json.loads(text))
-                except (ValueError, RecursionError):
-                    continue
-
-    def _read(self, document: object) -> None:
-        level = [document]
-        while level:
-            value = level.pop()
-            if isinstance(value, dict):
-                for key, names in (("filename", self._files), ("extra_files", self._directories)):
-                    if isinstance(value.get(key), str) and value[key]:
-                        names.add(posixpath.normpath(value[key]))
-                level += value.values()
-            elif isinstance(value, list):
-                level += value
-
-    def holds(self, name: str) -> bool:
-        if name in self._files:
-            return True
-        ends = (index for index, character in enumerate(name) if character == "/")
-        return bool(self._directories) and any(name[:end] in self._directories for end in ends)

@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from lwr.core.expressions import Expression
-from lwr.core.listings import Listing, NamedFiles, client_path, flavour_of, of_the_client, relative_name
+from lwr.core.discovery import Collector, Discovery
+from lwr.core.listings import Listing, client_path, flavour_of, of_the_client, relative_name
 from lwr.core.mapper import Mapper, transfer_url
 from lwr.core.staging import FileAction, Mover, Step
 from lwr.errors import BadName, BadRequest
@@ -28,16 +28,7 @@ LWR_DYNAMIC_OUTPUTS = (
 )  # fmt: skip
 #: What Pulsar's take unless they say otherwise.
 PULSAR_DYNAMIC_OUTPUTS = (*LWR_DYNAMIC_OUTPUTS, "outputs_populated/", "tool_stdout", "tool_stderr")
-_MAX_PATTERNS_COUNT = 1000
 _NOT_IN_PATHS = re.compile(r"[\x00\ud800-\udfff]")
-
-
-@dataclass(frozen=True, slots=True)
-class Collector:
-    """A description of discovered datasets: a pattern, matched at the start of the name below `directory`."""
-
-    pattern: str
-    directory: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +108,12 @@ def client_outputs_from_wire(value: object) -> ClientOutputs:
         ),
         required=frozenset(_paths(_list(value, "required"), "required")),
     )
-    _patterns(outputs)
+    Discovery(_collectors(outputs))  # refuses what cannot be used while somebody listens
     return outputs
+
+
+def _collectors(outputs: ClientOutputs) -> list[Collector]:
+    return [*map(Collector, outputs.dynamic_outputs), *outputs.collectors]
 
 
 def _path(value: Mapping[str, Any], key: str) -> str:
@@ -205,31 +200,53 @@ class _Gathering:
         return Step(kind, name, self.action(destination, kind), destination in self.required)
 
 
-def collect(outputs: ClientOutputs, mapper: Mapper, written: Written) -> Collection:
+def collect(outputs: ClientOutputs, mapper: Mapper, written: Written, declared: Sequence[Step] = ()) -> Collection:
     """Find the results of a job that a peer described, each with the action that its destination maps to.
+
+    Args:
+        declared: what our own client says besides, one by one: for a destination of `outputs` the name of the job's
+            file and the action, for any other a result more (`collect_declared`).
 
     Raises:
         BadRequest: a pattern needs too long. ConfigError: the mapper has no action for a destination.
     """
-    gathering = _Gathering(outputs.required, mapper.action)
+    own = {step.action.path: step for step in declared}
+    known = {*outputs.output_files, outputs.version_file, *(target for _, target in outputs.work_dir_outputs)}
+
+    def action(destination: str, kind: str) -> FileAction:
+        return own[destination].action if destination in own else mapper.action(destination, kind)
+
+    required = outputs.required | {path for path, step in own.items() if step.required}
+    gathering = _Gathering(required, action)
     working = Listing(written.working)
     spoken_for = _collect_work_dir(outputs, working, gathering)
-    _collect_outputs(outputs, Listing(written.outputs), gathering)
-    named = NamedFiles(written.sources)
-    patterns = _patterns(outputs)
-    for kind, listing, directory in (
-        ("output_workdir", working, outputs.working_directory),
-        ("output_metadata", Listing(written.metadata), outputs.metadata_directory),
-        ("output_jobdir", Listing(of_the_client(written.job_directory)), outputs.job_directory),
-    ):
-        for name in listing.names if directory else ():
-            if kind == "output_workdir" and name in spoken_for:
-                continue
-            if named.holds(name) or any(_discovered(rule, below, name) for rule, below in patterns):
-                gathering.take_below(kind, name, directory, name)
+    names = {path: step.name for path, step in own.items() if step.kind == "output"}
+    _collect_outputs(outputs, names, Listing(written.outputs), gathering)
+    more = collect_declared([step for step in declared if step.action.path not in known], written)
+    for step in more.found:
+        gathering.found.setdefault(step.action.path, step)
+    spoken_for |= {step.name for step in more.found if step.kind == "output_workdir"}
+    _collect_dynamic(outputs, written, spoken_for, gathering)
     return Collection(
-        tuple(gathering.found.values()), tuple(gathering.missing), tuple(dict.fromkeys(gathering.refused))
+        tuple(gathering.found.values()),
+        (*gathering.missing, *more.missing),
+        tuple(dict.fromkeys((*gathering.refused, *more.refused))),
     )
+
+
+def _collect_dynamic(
+    outputs: ClientOutputs, written: Written, spoken_for: frozenset[str], gathering: _Gathering
+) -> None:
+    """Rule 4: what matches a pattern or is named by the tool, in three directories."""
+    discovery = Discovery(_collectors(outputs), written.sources)
+    for kind, names, directory in (
+        ("output_workdir", [name for name in written.working if name not in spoken_for], outputs.working_directory),
+        ("output_metadata", written.metadata, outputs.metadata_directory),
+        ("output_jobdir", of_the_client(written.job_directory), outputs.job_directory),
+    ):
+        for name in sorted(set(names)) if directory else ():
+            if discovery.takes(name):
+                gathering.take_below(kind, name, directory, name)
 
 
 def _collect_work_dir(outputs: ClientOutputs, working: Listing, gathering: _Gathering) -> frozenset[str]:
@@ -253,41 +270,26 @@ def _collect_work_dir(outputs: ClientOutputs, working: Listing, gathering: _Gath
     return frozenset(spoken_for)
 
 
-def _collect_outputs(outputs: ClientOutputs, listing: Listing, gathering: _Gathering) -> None:
-    """Rules 2 and 3: the outputs, their extra files, and the tool's version.
+def _collect_outputs(outputs: ClientOutputs, names: Mapping[str, str], listing: Listing, gathering: _Gathering) -> None:
+    """Rules 2 and 3: the outputs, their extra files, and the tool's version. `names`: of outputs with one of their own.
 
     An output that comes from the working directory is not taken from here: what lies here is the empty file that was
     made for it. Its extra files are.
     """
     from_work_dir = {destination for _, destination in outputs.work_dir_outputs}
     for destination in outputs.output_files:
-        directory, name = flavour_of(destination).split(destination)
+        directory, local_name = flavour_of(destination).split(destination)
+        name = names.get(destination, local_name)
         if destination not in from_work_dir:
             if name in listing:
                 gathering.take("output", name, destination)
             else:
                 gathering.miss("output", name, destination)
         for extra in listing.extra_files(name):
-            gathering.take_below("output", extra, directory, extra)
+            there = posixpath.splitext(local_name)[0] + extra[len(posixpath.splitext(name)[0]) :]
+            gathering.take_below("output", extra, directory, there)
     if outputs.version_file and VERSION_OUTPUT in listing:
         gathering.take("output", VERSION_OUTPUT, outputs.version_file)
-
-
-def _patterns(outputs: ClientOutputs) -> list[tuple[Expression, str]]:
-    """Each pattern and the directory below which it counts. Raises BadRequest."""
-    described = [Collector(text) for text in outputs.dynamic_outputs] + list(outputs.collectors)
-    if len(described) > _MAX_PATTERNS_COUNT:
-        raise BadRequest(f"`client_outputs` holds more than {_MAX_PATTERNS_COUNT} regular expressions.")
-    return [
-        (Expression(collector.pattern), posixpath.normpath(collector.directory) if collector.directory else "")
-        for collector in described
-    ]
-
-
-def _discovered(rule: Expression, directory: str, name: str) -> bool:
-    if directory in ("", "."):
-        return rule.takes(name)
-    return name.startswith(f"{directory}/") and rule.takes(name[len(directory) + 1 :])
 
 
 def collect_declared(steps: Sequence[Step], written: Written) -> Collection:
