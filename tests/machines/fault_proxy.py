@@ -141,7 +141,7 @@ class FaultProxy:
         server_reader, server_writer = await asyncio.open_connection(*self._target, limit=PIECE_BYTES)
         fault = line.fault
         up = _Stream(fault.cut_up_bytes, fault.flip_up_at)
-        down = _Stream(fault.cut_down_bytes, fault.flip_down_at, request=up if fault.drop_content_length else None)
+        down = _Stream(fault.cut_down_bytes, fault.flip_down_at, drops_length=fault.drop_content_length)
         ways = [
             asyncio.create_task(_pump_up(reader, server_writer, up, line)),
             asyncio.create_task(_pump_down(server_reader, writer, down, line)),
@@ -157,25 +157,20 @@ class FaultProxy:
 
 
 class _Stream:
-    """One direction of a connection: what to send on for the bytes that came. Pure.
+    """One direction of a connection: what to send on for the bytes that came. Pure."""
 
-    `request` is the other direction, for a stream whose first message shall lose its Content-Length.
-    """
-
-    def __init__(self, cut_at: int | None, flip_at: int | None, *, request: _Stream | None = None) -> None:
-        self.method = b""
+    def __init__(self, cut_at: int | None, flip_at: int | None, *, drops_length: bool = False) -> None:
         #: The line ends after what was returned last.
         self.over = False
         self._left = cut_at
         self._flip_at = flip_at
-        self._request = request
+        self._drops_length = drops_length
         self._head = b""
-        self._in_body = flip_at is None and request is None
+        self._in_body = flip_at is None and not drops_length
         self._body_bytes = 0
         self._body_left: int | None = None
 
     def feed(self, piece: bytes) -> bytes:
-        self.method = self.method or piece.partition(b" ")[0]
         out = self._body(piece) if self._in_body else self._heads(piece)
         if self._left is not None:
             out = out[: self._left]
@@ -193,7 +188,7 @@ class _Stream:
         if re.match(rb"HTTP/1\.1 1\d\d", head):
             return head + end + self._heads(rest)
         self._in_body = True
-        if self._request is not None:
+        if self._drops_length:
             head = self._without_length(head)
         return head + end + self._body(rest)
 
@@ -201,8 +196,7 @@ class _Stream:
         length = re.search(rb"(?i)\r\nContent-Length: *(\d+)", head)
         if length is None:
             return head
-        assert self._request is not None
-        self._body_left = 0 if self._request.method == b"HEAD" else int(length[1])
+        self._body_left = int(length[1])
         return head.replace(length[0], b"\r\nConnection: close")
 
     def _body(self, piece: bytes) -> bytes:

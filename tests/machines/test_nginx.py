@@ -38,6 +38,7 @@ def test_files_pass_both_ways_and_a_large_body_does_not(
     with Nginx(tmp_path / "nginx", proxied_port=galaxy.port, max_body_bytes=2_000_000) as nginx:
         url = galaxy.url_of(galaxy.root / "in.dat", port=nginx.port)
         assert web.get(url).content == CONTENT
+        assert galaxy.requests[0].header("Host") == f"127.0.0.1:{nginx.port}"
         assert web.get(url, headers={"Range": "bytes=5-9"}).content == CONTENT[5:10]
         target = galaxy.root / "out.dat"
         upload = galaxy.url_of(target, port=nginx.port)
