@@ -23,7 +23,9 @@ def lwr(*words: str, cwd: Path, stdout: int = subprocess.PIPE) -> subprocess.Com
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("command", ["serve", "run", "jobs list", "check", "config check", "config show"])
+@pytest.mark.parametrize(
+    "command", ["serve", "run", "jobs list", "check", "config check", "config show", "actions explain"]
+)
 def test_help_is_there_for_every_command(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main([*command.split(), "--help"])

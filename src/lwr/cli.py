@@ -57,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     _add_verify(sub)
     _add_check(sub)
     _add_config(sub)
+    _add_actions(sub)
     return top
 
 
@@ -128,6 +129,26 @@ def _add_config(sub: _Sub[argparse.ArgumentParser]) -> None:
         example = f"{text}\n\nexample:\n  lwr config {name} /etc/lwr/server.ini"
         command = _add_command(what, name, summary, example)
         _add_ini(command)
+
+
+def _add_actions(sub: _Sub[argparse.ArgumentParser]) -> None:
+    actions = sub.add_parser("actions", help="explain a file of rules", description="Look at rules for files.")
+    command = _add_command(
+        actions.add_subparsers(dest="what", metavar="WHAT", required=True),
+        "explain",
+        "show which rule takes a path, and what happens then",
+        "Show which rule of a file takes each path, and what happens to the file before and after the job. Nothing is\n"
+        "moved, and the paths need not be there.\n\n"
+        "examples:\n"
+        "  lwr actions explain --config lwr_actions.yaml /galaxy/files/store/1/dataset_7.dat\n"
+        "  lwr actions explain --config lwr_actions.yaml --default remote_transfer --kind tool /galaxy/tools/gc.py",
+    )
+    command.add_argument("--config", required=True, metavar="FILE", help="the file of rules (file_action_config)")
+    command.add_argument(
+        "--default", default="transfer", metavar="ACTION", help="what happens without a rule (default: transfer)"
+    )
+    command.add_argument("--kind", metavar="KIND", help="the path's kind (default: input, output and unstructured)")
+    command.add_argument("paths", nargs="+", metavar="PATH", help="a path on the client's side")
 
 
 def _add_ini(command: argparse.ArgumentParser) -> None:

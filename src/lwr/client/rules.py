@@ -46,6 +46,15 @@ class RuleSet:
     rules: tuple[Rule, ...] = ()
     notices: tuple[str, ...] = ()
 
+    def mapper(self, default_action: str, files_endpoint: str = "", ssh: Ssh | None = None) -> Mapper:
+        """The mapper of these rules on this machine. Raises ConfigError for a default that cannot be one."""
+        known = [name for name in CONFIGURABLE if name != "rewrite"]  # which needs the directories of a rule
+        if default_action not in known:
+            raise ConfigError(
+                f"The default file action cannot be {default_action[:60]!r}.", _nearest(default_action, known)
+            )
+        return Mapper(self.rules, default_action, files_endpoint, ssh=ssh, windows=_WINDOWS)
+
 
 def load_rules(path: Path, *, ssh: Ssh | None = None) -> RuleSet:
     """Read a file of rules. `ssh` is what a rule's own `ssh_*` keys are completed with.
@@ -56,32 +65,30 @@ def load_rules(path: Path, *, ssh: Ssh | None = None) -> RuleSet:
     return _rule_set(_read(path), ssh)
 
 
-def mapper_from_file(
-    path: Path, *, default_action: str = "transfer", files_endpoint: str = "", ssh: Ssh | None = None
-) -> Mapper:
-    """The mapper of a file of rules. Raises ConfigError as `load_rules`, and for a default that cannot be one."""
-    rules = load_rules(path, ssh=ssh).rules
-    return Mapper(rules, _default(default_action), files_endpoint, ssh=ssh, windows=_WINDOWS)
-
-
-def mapper_from_document(
-    document: object,
-    where: str,
-    *,
-    default_action: str = "transfer",
-    files_endpoint: str = "",
-    ssh: Ssh | None = None,
-) -> Mapper:
-    """The mapper of rules that are there as data (dictionaries, lists, texts, numbers); None or {} has none.
+def rules_from_document(document: object, where: str, *, ssh: Ssh | None = None) -> RuleSet:
+    """Read rules that are there as data (dictionaries, lists, texts, numbers); None or {} has none.
 
     Args:
         where: what errors call the place ("file_actions of the destination pulsar").
 
     Raises:
-        ConfigError: as `mapper_from_file`; in the line's place stands the number of the entry.
+        ConfigError: as `load_rules`; in the line's place stands the number of the entry.
     """
-    rules = _rule_set(_from_data(document, where), ssh).rules if document else ()
-    return Mapper(rules, _default(default_action), files_endpoint, ssh=ssh, windows=_WINDOWS)
+    return _rule_set(_from_data(document, where), ssh) if document else RuleSet()
+
+
+def mapper_from_file(
+    path: Path, *, default_action: str = "transfer", files_endpoint: str = "", ssh: Ssh | None = None
+) -> Mapper:
+    """`load_rules` and `RuleSet.mapper` in one."""
+    return load_rules(path, ssh=ssh).mapper(default_action, files_endpoint, ssh)
+
+
+def mapper_from_document(
+    document: object, where: str, *, default_action: str = "transfer", files_endpoint: str = "", ssh: Ssh | None = None
+) -> Mapper:
+    """`rules_from_document` and `RuleSet.mapper` in one."""
+    return rules_from_document(document, where, ssh=ssh).mapper(default_action, files_endpoint, ssh)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,13 +320,6 @@ class _Entry:
             for key, (used, what) in conditions.items()
             if key in self.fields and not used
         ]
-
-
-def _default(action: str) -> str:
-    known = [name for name in CONFIGURABLE if name != "rewrite"]  # which needs the directories of a rule
-    if action not in known:
-        raise ConfigError(f"The default file action cannot be {action[:60]!r}.", _nearest(action, known))
-    return action
 
 
 def _absolute(path: str) -> str:
