@@ -45,7 +45,8 @@ class Seen:
     """One request as it came, and what became of it so far. `target` is path and query as they stood on the wire.
 
     `path` is the Galaxy path that it is about, decoded. The bytes are those of the file: no headers, no framing; sent
-    ones may still lie in a buffer when the line is cut. `status` is 0 until the answer began.
+    ones may still lie in a buffer when the line is cut, and of a form that is cut the last piece is not counted.
+    `status` is 0 until the answer began.
     """
 
     method: str
