@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import sqlite3
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from lwr.core.job import TERMINAL, TRANSITIONS, Job, JobKey, JobState, Move
+from lwr.core.places import JobLayout
 from lwr.errors import IllegalMove
+from lwr.server.ledger import Ledger
 from lwr.server.store import FileDigest, Store
 
 _numbers = itertools.count()
@@ -63,7 +67,7 @@ def test_every_pair_of_states_is_judged_by_the_table(store: Store, state: JobSta
 def test_the_database_itself_refuses_an_unlawful_update(store: Store) -> None:
     job = bring_to(store, JobState.COMPLETE)
     with pytest.raises(Exception, match="illegal move"):
-        store._database.write(lambda c: c.execute("UPDATE jobs SET state = 'running' WHERE seq = ?", (job.seq,)))
+        store.database.write(lambda c: c.execute("UPDATE jobs SET state = 'running' WHERE seq = ?", (job.seq,)))
 
 
 def test_racing_threads_make_one_move_and_one_event(store: Store) -> None:
@@ -181,3 +185,25 @@ def test_everything_is_there_after_the_store_was_opened_again(tmp_path: Path) ->
     assert second.current(job.key) == before
     assert second.submission(job) == (1, '{"command_line":"x"}')
     second.close()
+
+
+def test_the_state_of_an_earlier_release_goes_on(tmp_path: Path) -> None:
+    """Every job is there as it was, and can be moved on by this version's law."""
+    state = tmp_path / "state"
+    state.mkdir()
+    with contextlib.closing(sqlite3.connect(state / "lwr.sqlite")) as old:
+        old.executescript(Path(__file__).with_name("state-of-schema-1.sql").read_text())
+    store = Store(state)
+    for word in ("new", "preprocessing", "queued", "running", "postprocessing", "complete", "failed"):
+        job = store.current(JobKey("_default_", word))
+        assert job is not None
+        assert job.state == word
+        assert (store.submission(job) is None) is (word == "new")
+        assert store.events(job)[-1].state == word
+        for onward in sorted(TRANSITIONS[job.state])[:1]:
+            assert store.move([(job, Move(onward))], 2e9)
+    complete = store.current(JobKey("_default_", "complete"))
+    assert complete is not None
+    assert store.digests(complete) == {"outputs/b": FileDigest(5, 1763000000000000000, 77, bytes(range(32)))}
+    assert Ledger(store).receipt(complete, JobLayout(complete.directory))[0].name == "b"
+    store.close()
