@@ -13,54 +13,26 @@ import shutil
 import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from email.utils import format_datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 from urllib.parse import quote
 
 from aiohttp import BodyPartReader, ClientPayloadError, web
 
+from tests.machines.exchange import Handler, Kind, RefusedError, Seen
 from tests.machines.loop_thread import LoopThread
-from tests.machines.tus_uploads import Upload, Uploads
-
-Kind = Literal["files", "tus", "other"]
+from tests.machines.tus_uploads import TUS_PATH, TusRoutes, Uploads
 
 JOB_ID = "f2db41e1fa331b3e"
 #: As large as the chunks of Galaxy's downloads.
 PIECE_BYTES = 64 * 1024
-TUS_PATH = "/api/job_files/resumable_upload"
 LOGIN_PAGE = b"<!DOCTYPE html><html><body><h1>Please log in</h1></body></html>\n"
 
 #: What reading a request raises when its line was cut.
 _CUT = (ConnectionError, ClientPayloadError, web.RequestPayloadError)
 _JSON = {"Content-Type": "application/json; charset=UTF-8"}
-
-
-@dataclass
-class Seen:
-    """One request as it came, and what became of it so far. `target` is path and query as they stood on the wire.
-
-    `path` is the Galaxy path that it is about, decoded. The bytes are those of the file: no headers, no framing; sent
-    ones may still lie in a buffer when the line is cut, and of a form that is cut the last piece is not counted.
-    `status` is 0 until the answer began.
-    """
-
-    method: str
-    target: str
-    kind: Kind
-    path: str
-    headers: tuple[tuple[str, str], ...]
-    status: int = 0
-    received_bytes: int = 0
-    sent_bytes: int = 0
-
-    def header(self, name: str) -> str | None:
-        """The first header of that name, in any case."""
-        return next((value for key, value in self.headers if key.lower() == name.lower()), None)
 
 
 @dataclass
@@ -72,16 +44,6 @@ class _Script:
     method: str
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class _RefusedError(Exception):
-    """An answer other than the wanted one, in Galaxy's form."""
-
-    def __init__(self, status: int, err_code: int, err_msg: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(err_msg)
-        self.status = status
-        self.told = {"err_msg": err_msg, "err_code": err_code}
-        self.headers = dict(headers or {})
 
 
 class JobFilesServer:
@@ -108,15 +70,11 @@ class JobFilesServer:
         self._directory = tempfile.TemporaryDirectory(prefix="job-files-")
         self.uploads = Uploads(Path(self._directory.name))
         self._thread = LoopThread("job files", self._serve)
-        self._handlers: Mapping[tuple[str, Kind], Callable[[web.BaseRequest, Seen], Awaitable[web.StreamResponse]]] = {
+        self._handlers: Mapping[tuple[str, Kind], Handler] = {
             ("GET", "files"): self._fetch,
             ("HEAD", "files"): self._fetch,
             ("POST", "files"): self._store,
-            ("OPTIONS", "tus"): self._tus_options,
-            ("POST", "tus"): self._tus_create,
-            ("HEAD", "tus"): self._tus_offset,
-            ("PATCH", "tus"): self._tus_append,
-            ("DELETE", "tus"): self._tus_terminate,
+            **{(method, "tus"): handler for method, handler in TusRoutes(self.uploads).handlers.items()},
         }
 
     def __enter__(self) -> JobFilesServer:
@@ -206,7 +164,7 @@ class JobFilesServer:
         handler = self._handlers.get((request.method, kind), _nothing_here)
         try:
             answer = await handler(request, seen)
-        except _RefusedError as refused:
+        except RefusedError as refused:
             answer = web.json_response(refused.told, status=refused.status, headers=refused.headers)
         except _CUT:
             answer = web.Response(status=400)  # nobody will hear it
@@ -227,14 +185,14 @@ class JobFilesServer:
     def _permitted(self, request: web.BaseRequest) -> Path:
         """The file that a request may have, in the order of Galaxy's checks."""
         if request.query.get("job_key") != self.key:
-            raise _RefusedError(403, 403002, "Invalid job_key supplied.")
+            raise RefusedError(403, 403002, "Invalid job_key supplied.")
         if not self.active:
-            raise _RefusedError(403, 403002, "The job is over: its files cannot be read or written any more.")
+            raise RefusedError(403, 403002, "The job is over: its files cannot be read or written any more.")
         if not (path := request.query.get("path")):
-            raise _RefusedError(400, 400005, "The parameter path is missing.")
+            raise RefusedError(400, 400005, "The parameter path is missing.")
         file = Path(path)
         if not (file.is_absolute() and file.resolve().is_relative_to(self.root)):
-            raise _RefusedError(403, 403002, "The job has no such file.")
+            raise RefusedError(403, 403002, "The job has no such file.")
         return file
 
     # -- files ------------------------------------------------------------------------------------------------------
@@ -242,7 +200,7 @@ class JobFilesServer:
     async def _fetch(self, request: web.BaseRequest, seen: Seen) -> web.StreamResponse:
         file = self._permitted(request)
         if not file.is_file():
-            raise _RefusedError(500, 0, "The file is missing.")
+            raise RefusedError(500, 0, "The file is missing.")
         size = file.stat().st_size
         headers = dict(_JSON)
         if self.ranges:
@@ -268,7 +226,7 @@ class JobFilesServer:
         """The bytes that a request asks for, if only some, and if the file is still the one of its If-Range.
 
         Raises:
-            _RefusedError: 416; the file has no such bytes.
+            RefusedError: 416; the file has no such bytes.
         """
         asked = re.fullmatch(r"bytes=(\d*)-(\d*)", request.headers.get("Range", ""))
         if not (asked and any(asked.groups()) and self.ranges) or request.headers.get("If-Range", etag) != etag:
@@ -279,7 +237,7 @@ class JobFilesServer:
         else:
             part = range(int(first), min(int(last) + 1, size) if last else size)
         if not part:
-            raise _RefusedError(416, 0, "The file has no such bytes.", {"Content-Range": f"bytes */{size}"})
+            raise RefusedError(416, 0, "The file has no such bytes.", {"Content-Range": f"bytes */{size}"})
         return part
 
     async def _store(self, request: web.BaseRequest, seen: Seen) -> web.StreamResponse:
@@ -289,7 +247,7 @@ class JobFilesServer:
         else:
             received = self._finished(str((await request.post()).get("session_id", "")))
         if received is None:
-            raise _RefusedError(500, 0, "No file was sent.")
+            raise RefusedError(500, 0, "No file was sent.")
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.name.endswith(("tool_stdout", "tool_stderr")) and file.exists():
             with received.open("rb") as source, file.open("ab") as target:
@@ -324,57 +282,6 @@ class JobFilesServer:
         self.uploads.remove(session_id)
         return kept
 
-    # -- tus --------------------------------------------------------------------------------------------------------
-
-    async def _tus_options(self, request: web.BaseRequest, seen: Seen) -> web.StreamResponse:
-        return _tus_answer(204, {"Tus-Version": "1.0.0", "Tus-Extension": "creation,termination,expiration"})
-
-    async def _tus_create(self, request: web.BaseRequest, seen: Seen) -> web.StreamResponse:
-        """As in Galaxy, the key is judged when the upload is stored, and not here."""
-        _speaks_tus(request)
-        length = request.headers.get("Upload-Length", "")
-        if not length.isdecimal():
-            raise _RefusedError(400, 0, "Upload-Length is missing.")
-        upload = self.uploads.create(int(length), seen.path)
-        # The name under which we were asked, so that what follows goes through the same proxy.
-        location = f"http://{request.host}{TUS_PATH}/{upload.name}"
-        return _tus_answer(201, {"Location": location, **_expires()})
-
-    async def _tus_offset(self, request: web.BaseRequest, seen: Seen) -> web.StreamResponse:
-        upload = self._upload(request, seen)
-        upload.take()
-        offset, length = str(upload.offset_bytes), str(upload.length_bytes)
-        return _tus_answer(200, {"Upload-Offset": offset, "Upload-Length": length, "Cache-Control": "no-store"})
-
-    async def _tus_append(self, request: web.BaseRequest, seen: Seen) -> web.StreamResponse:
-        upload = self._upload(request, seen)
-        if request.content_type != "application/offset+octet-stream":
-            raise _RefusedError(415, 0, "The content is not application/offset+octet-stream.")
-        claim = upload.take()
-        if request.headers.get("Upload-Offset") != str(upload.offset_bytes):
-            raise _RefusedError(409, 0, "That is not the offset of this upload.")
-        with upload.file.open("ab", buffering=0) as target:
-            async for piece in request.content.iter_any():
-                if upload.claim != claim:
-                    raise _RefusedError(409, 0, "Another request has taken this upload over.")
-                if upload.offset_bytes + len(piece) > upload.length_bytes:
-                    raise _RefusedError(413, 0, "That is more than this upload's length.")
-                target.write(piece)
-                seen.received_bytes += len(piece)
-        return _tus_answer(204, {"Upload-Offset": str(upload.offset_bytes), **_expires()})
-
-    async def _tus_terminate(self, request: web.BaseRequest, seen: Seen) -> web.StreamResponse:
-        self.uploads.remove(self._upload(request, seen).name)
-        return _tus_answer(204, {})
-
-    def _upload(self, request: web.BaseRequest, seen: Seen) -> Upload:
-        _speaks_tus(request)
-        upload = self.uploads.find(request.path.rpartition("/")[2])
-        if upload is None:
-            raise _RefusedError(404, 0, "There is no such upload.")
-        seen.path = upload.wanted_path
-        return upload
-
 
 async def _nothing_here(request: web.BaseRequest, seen: Seen) -> web.StreamResponse:
     return web.json_response({"err_msg": "No route.", "err_code": 404001}, status=404)
@@ -397,17 +304,3 @@ def _kind(path: str) -> Kind:
 def _cut(request: web.BaseRequest) -> None:
     if request.transport is not None:
         request.transport.abort()
-
-
-def _speaks_tus(request: web.BaseRequest) -> None:
-    if request.headers.get("Tus-Resumable") != "1.0.0":
-        raise _RefusedError(412, 0, "Tus-Resumable is not 1.0.0.", {"Tus-Version": "1.0.0"})
-
-
-def _tus_answer(status: int, headers: Mapping[str, str]) -> web.Response:
-    return web.Response(status=status, headers={"Tus-Resumable": "1.0.0", **headers})
-
-
-def _expires() -> dict[str, str]:
-    """As long as Galaxy keeps an upload that is not finished: five days."""
-    return {"Upload-Expires": format_datetime(datetime.now(UTC) + timedelta(days=5), usegmt=True)}

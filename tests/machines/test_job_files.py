@@ -13,7 +13,8 @@ import requests
 from tusclient.client import TusClient
 from tusclient.exceptions import TusCommunicationError
 
-from tests.machines.job_files import LOGIN_PAGE, TUS_PATH, JobFilesServer
+from tests.machines.job_files import LOGIN_PAGE, JobFilesServer
+from tests.machines.tus_uploads import TUS_PATH
 from tests.support import DEADLINE_S, wait_until
 
 KEY = "the key & more"
@@ -201,7 +202,9 @@ def test_tus_answers_as_recorded(galaxy: JobFilesServer, web: requests.Session) 
     assert web.post(galaxy.url_of(target), data={"session_id": place.rpartition("/")[2]}).status_code == 500
 
 
-def test_a_tus_upload_keeps_what_came_before_a_cut(galaxy: JobFilesServer, web: requests.Session) -> None:
+def test_a_tus_upload_keeps_what_came_and_takes_no_more_from_a_line_that_was_given_up(
+    galaxy: JobFilesServer, web: requests.Session
+) -> None:
     speaks = {"Tus-Resumable": "1.0.0"}
     made = web.post(tus_url(galaxy, galaxy.root / "out.dat"), headers={**speaks, "Upload-Length": "100"})
     place = urlsplit(made.headers["Location"])
@@ -216,5 +219,11 @@ def test_a_tus_upload_keeps_what_came_before_a_cut(galaxy: JobFilesServer, web: 
         line.putheader(name, value)
     line.endheaders(b"forty bytes of a hundred are sent, no more")
     wait_until(lambda: galaxy.received_bytes(galaxy.root / "out.dat") == 42, "the bytes to come")
+    assert web.head(made.headers["Location"], headers=speaks).headers["Upload-Offset"] == "42"
+    # Who asked has been told 42: what the old line still brings must not change that.
+    line.send(b"late")
+    answer = line.getresponse()
+    answer.read()
     line.close()
+    assert answer.status == 409
     assert web.head(made.headers["Location"], headers=speaks).headers["Upload-Offset"] == "42"
