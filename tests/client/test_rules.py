@@ -130,6 +130,23 @@ class TestTheExample:
         assert as_json.rules[1].where == "actions.json, line 7"
 
 
+class TestTheDocumentation:
+    PAGE = (Path(__file__).parents[2] / "docs" / "file-actions.md").read_text("utf-8")
+
+    def test_its_example_works(self, tmp_path: Path) -> None:
+        example = self.PAGE.split("```yaml\n")[1].split("```")[0]
+        mapper = mapper_from_file(written(tmp_path, example))
+        assert mapper.action_type("/galaxy/shared/1.dat", "output") == "none"
+        assert mapper.action("/galaxy/data/x", "unstructured").rewritten == "/work/galaxy/data/x"
+        assert mapper.action_type("/mnt/indices/bwa/hg.fa", "unstructured") == "transfer"
+
+    def test_it_names_every_action_and_kind(self) -> None:
+        cells = {
+            word for line in self.PAGE.splitlines() if line.startswith("| `") for word in line.split("|")[1].split("`")
+        }
+        assert {*CONFIGURABLE, *ALL_KINDS} <= cells
+
+
 class TestReading:
     def test_what_an_entry_may_leave_out(self, tmp_path: Path) -> None:
         found = rules(tmp_path, "paths:\n- path: /a//b/../c/\n- path_types: tool\n  action: copy\n").rules
