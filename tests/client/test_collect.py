@@ -8,29 +8,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lwr.client.collect import Wanted, wanted
+from lwr.client.collect import written
 from lwr.client.plan import JobRequest, plan
 from lwr.client.remote import RemoteStatus
+from lwr.core.outputs import Collection, collect_declared
 
 OUT = Path("/home/me/out")
 
 
 def collect(
     *, outputs: tuple[str, ...] = (), workdir: tuple[str, ...] = (), there: tuple[str, ...] = (), separator: str = "/"
-) -> Wanted:
+) -> Collection:
     request = JobRequest("true", outputs=outputs, workdir_outputs=workdir, output_dir=OUT)
     status = RemoteStatus("j", "complete", True, 0, outputs=there, working=there, separator=separator)
-    return wanted(plan(request).staging.outputs, status)
+    return collect_declared(plan(request).staging.outputs, written(status))
 
 
-def places(found: Wanted) -> dict[str, str]:
-    return {fetch.name: str(fetch.target) for fetch in found.fetches}
+def places(found: Collection) -> dict[str, str]:
+    return {step.name: step.action.path for step in found.found}
 
 
 def test_what_was_declared_and_written_is_fetched() -> None:
     found = collect(outputs=("a.txt", "b.txt"), there=("a.txt", "other.txt"))
     assert places(found) == {"a.txt": "/home/me/out/a.txt"}
-    assert found.missing == ("b.txt",)
+    assert [step.name for step in found.missing] == ["b.txt"]
 
 
 def test_extra_files_come_with_their_output() -> None:
@@ -49,12 +50,12 @@ def test_patterns_match_files_of_the_working_directory() -> None:
         "plots/a.png": "/home/me/out/plots/a.png",
         "plots/b/c.png": "/home/me/out/plots/b/c.png",
     }
-    assert found.missing == ("none*.txt",)
+    assert [step.name for step in found.missing] == ["none*.txt"]
 
 
 def test_names_of_a_windows_server() -> None:
     found = collect(outputs=("r.html",), there=("r.html", "r_files\\deep\\a.png"), separator="\\")
-    assert places(found)["r_files\\deep\\a.png"] == "/home/me/out/r_files/deep/a.png"
+    assert places(found)["r_files/deep/a.png"] == "/home/me/out/r_files/deep/a.png"
 
 
 @pytest.mark.parametrize(
@@ -72,6 +73,6 @@ def test_no_listing_ever_leads_out(names: list[str]) -> None:
     listing = (*names, *(f"r_files/{name}" for name in names))
     for separator in "/\\":
         found = collect(outputs=("r.html",), workdir=("*",), there=listing, separator=separator)
-        for fetch in found.fetches:
-            assert OUT in fetch.target.parents
-            assert ".." not in fetch.target.parts
+        for target in map(Path, places(found).values()):
+            assert OUT in target.parents
+            assert ".." not in target.parts

@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lwr.client.collect import wanted
+from lwr.client.collect import written
 from lwr.client.plan import JobRequest, LocalFile, command_line, plan
 from lwr.client.remote import RemotePlaces, RemoteServer, RemoteStatus
+from lwr.core.outputs import collect_declared
 from lwr.core.staging import Mover
 from lwr.errors import BadRequest, LwrError, PeerUnreachable
 from lwr.transfer.partial import Transferred
@@ -185,16 +186,17 @@ class RemoteJob:
         """Fetch the results of a job that ended by itself; of any other nothing is fetched."""
         if status.state != "complete":
             return Outcome(self.job_id, status)
-        found = wanted(self._plan.staging.outputs, status)
-        for fetch in found.fetches:
-            tell = self._teller(fetch.name, False, None)
-            receipt = self._server.download(self.job_id, fetch.kind, fetch.name, fetch.target, tell)
-            self._on_event(Moved(fetch.name, fetch.kind, False, str(fetch.target), receipt))
+        found = collect_declared(self._plan.staging.outputs, written(status))
+        for step in found.found:
+            target = Path(step.action.path)
+            tell = self._teller(step.name, False, None)
+            receipt = self._server.download(self.job_id, step.kind, step.name, target, tell)
+            self._on_event(Moved(step.name, step.kind, False, str(target), receipt))
         for stream in STREAMS:
             if self._request.streams_dir is not None and stream in status.metadata:
                 self._server.download(self.job_id, "output_metadata", stream, self._request.streams_dir / stream)
-        targets = tuple(fetch.target for fetch in found.fetches)
-        return Outcome(self.job_id, status, targets, found.missing, found.refused)
+        targets = tuple(Path(step.action.path) for step in found.found)
+        return Outcome(self.job_id, status, targets, tuple(step.name for step in found.missing), found.refused)
 
     def cancel(self) -> None:
         """End the job, and wait a bounded while until it has ended. One that is over or unknown: nothing happens."""

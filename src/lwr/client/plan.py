@@ -9,13 +9,13 @@ or a socket.
 from __future__ import annotations
 
 import os.path
-import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lwr.client.remote import RemotePlaces
+from lwr.client.rewrite import Replacement, Rewriter
 from lwr.core.places import Area, resolve
 from lwr.core.staging import FileAction, StagingPlan, Step
 from lwr.errors import BadRequest
@@ -207,44 +207,19 @@ def command_line(command: str | Sequence[str], words: Sequence[Word], places: Re
     In shell text a path is put in so that it is one word again, also inside of quotes; the words of a sequence are
     quoted, so that they arrive as they are.
     """
-    remote = {variant: places.path(word.kind, word.name) for word in words for variant in _variants(word)}
-    if not remote:
-        return command if isinstance(command, str) else shlex.join(command)
-    pattern = _pattern(words)
+    rewriter = Rewriter(
+        (
+            Replacement(variant, places.path(word.kind, word.name), word.directory)
+            for word in words
+            for variant in _variants(word)
+        ),
+        places.separator,
+    )
     if isinstance(command, str):
-        return pattern.sub(lambda found: _quoted(remote[found[0]], _quote_before(command, found.start())), command)
-    return shlex.join(pattern.sub(lambda found: remote[found[0]], part) for part in command)
+        return rewriter.shell(command)
+    return shlex.join(rewriter.plain(part) for part in command)
 
 
 def _variants(word: Word) -> set[str]:
     plain = os.path.normpath(word.typed)
     return {word.typed.rstrip("/") or "/", plain} | (set() if os.path.isabs(plain) else {f"./{plain}"})
-
-
-def _pattern(words: Sequence[Word]) -> re.Pattern[str]:
-    # The longest first, or `reads.fa` would be found in `reads.fa.gz`'s place; a directory may be followed by `/`.
-    variants = sorted(((text, word.directory) for word in words for text in _variants(word)), reverse=True)
-    variants.sort(key=lambda variant: -len(variant[0]))
-    ends = {False: r"(?![\w./\\~+%-])", True: r"(?![\w.\\~+%-])"}
-    return re.compile(
-        r"(?<![\w./\\~+%-])(?:" + "|".join(re.escape(text) + ends[is_dir] for text, is_dir in variants) + ")"
-    )
-
-
-def _quote_before(text: str, end: int) -> str:
-    """Which quote is open at a place of shell text: `'`, `"` or none."""
-    quote, position = "", 0
-    while position < end:
-        character = text[position]
-        if character == "\\" and quote != "'":
-            position += 1
-        elif character in "'\"" and quote in ("", character):
-            quote = "" if quote else character
-        position += 1
-    return quote
-
-
-def _quoted(path: str, quote: str) -> str:
-    if quote == "'":
-        return path.replace("'", "'\\''")
-    return re.sub(r'([\\"$`])', r"\\\1", path) if quote else shlex.quote(path)

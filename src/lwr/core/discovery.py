@@ -1,6 +1,6 @@
 """Which of a job's files nobody declared and are results all the same. Pure.
 
-They match a pattern of the client's, or the tool itself names them, in `galaxy.json` or the like. Names are relative and
+They match a pattern of the client's, or the tool itself names them, in `galaxy.json` or the like. Names are relative,
 with `/`. Facts: client library, section 7, and A.10. Knows nothing of where they go: `lwr.core.outputs` does.
 """
 

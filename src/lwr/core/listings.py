@@ -56,7 +56,7 @@ def is_glob(name: str) -> bool:
 
 def flavour_of(path: str) -> ModuleType:
     """`ntpath` for a path that only Windows has, else `posixpath`."""
-    return ntpath if re.match(r"[A-Za-z]:[\\/]|\\\\", path) else posixpath
+    return ntpath if re.match(r"[A-Za-z]:[\\/]|\\\\|[^/]*\\[^/]*\Z", path) else posixpath
 
 
 def client_path(directory: str, relative: str) -> str:
