@@ -268,6 +268,7 @@ WRONG: list[tuple[str, str, str]] = [
     ),
     ("paths:\n- path: /a\n  path: /b", "line 3: 'path' stands twice", "Keep one"),
     ("paths:\n- path: !!python/object/apply:os.getcwd []", "line 2: the tag 'tag:yaml.org,2002:python", "plain"),
+    ("paths:\n- path: !secret /a", "line 2: the tag '!secret'", "plain"),
     ("paths:\n- {<<: {path: /a}}", "line 2: '<<' is not a key", "There are path"),
     ("paths:\n- [a]: b", "line 2: a key is a text", ""),
     ("paths:\n\t- path: /a", "line 2: this is not YAML", "Indent"),

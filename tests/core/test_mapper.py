@@ -154,7 +154,7 @@ class TestResolving:
         assert found == {"job_key": "s3cret", "path": path, "file_type": "input"}
 
     def test_names_that_are_no_text_travel_as_their_bytes(self) -> None:
-        assert "path=%2F%FF" in transfer_url(ENDPOINT, "/\udcff", "input")
+        assert "path=%2Fa%20%FF" in transfer_url(ENDPOINT, "/a \udcff", "input")
 
     def test_no_secret_in_what_is_shown(self) -> None:
         mapper = Mapper((), "remote_transfer", ENDPOINT, ssh=Ssh(key="s3cret"))
