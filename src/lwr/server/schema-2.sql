@@ -24,34 +24,44 @@ CREATE TABLE moves (
     PRIMARY KEY (seq, upward, kind, name)
 ) WITHOUT ROWID;
 
--- Files that a client sends in pieces (tus). The bytes that came are a part in the job's directory.
+-- Files that a client sends in pieces (tus). The bytes that came are a part in the job's directory; its size is how far
+-- the upload is. lwr.server.tus says more.
 CREATE TABLE uploads (
     id           TEXT    PRIMARY KEY,
     seq          INTEGER NOT NULL REFERENCES jobs (seq) ON DELETE CASCADE,
     kind         TEXT    NOT NULL,
     name         TEXT    NOT NULL,
     size_bytes   INTEGER NOT NULL,
-    sha256       BLOB,
+    sha256       BLOB,                           -- as announced; of what came, once it is whole
+    metadata     TEXT    NOT NULL DEFAULT '',    -- Upload-Metadata as it was sent
+    sure_bytes   INTEGER,                        -- what lies behind has a checksum that was not compared yet
+    whole        INTEGER NOT NULL DEFAULT 0,     -- the file has its name
     created_at   REAL    NOT NULL,
     expires_at   REAL    NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX uploads_of_job ON uploads (seq);
 
 -- Contents in the cache, each in a file that has its digest for a name. The identity is that of the file when it was
--- last known to be unchanged.
+-- last known to be unchanged. lwr.server.cache says what a claim is.
 CREATE TABLE cached (
     sha256       BLOB    PRIMARY KEY,
+    claim        BLOB    NOT NULL UNIQUE,
     size_bytes   INTEGER NOT NULL,
     inode        INTEGER NOT NULL,
     ctime_ns     INTEGER NOT NULL,
-    added_at     REAL    NOT NULL,
-    used_at      REAL    NOT NULL,
-    uses         INTEGER NOT NULL DEFAULT 0
+    used_at      REAL    NOT NULL
 ) WITHOUT ROWID;
 
 -- What clients of LWR's older cache routes announced or brought: a token for an address and a path.
 CREATE TABLE announced (
     token        TEXT    PRIMARY KEY,
+    address      TEXT    NOT NULL,
     sha256       BLOB,                           -- once it is there
     expires_at   REAL    NOT NULL
+) WITHOUT ROWID;
+
+-- Random bytes that this server made for itself, by what they are for.
+CREATE TABLE secrets (
+    name         TEXT    PRIMARY KEY,
+    value        BLOB    NOT NULL
 ) WITHOUT ROWID;

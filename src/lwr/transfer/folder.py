@@ -24,6 +24,9 @@ _CREATE: int = os.O_RDWR | os.O_CREAT | _NO_LINK | _BINARY
 # What systems answer when a name that must not be a link is one.
 _MAYBE_LINK = frozenset({errno.ELOOP, errno.ENOTDIR, errno.EMLINK})
 
+# Other file systems, too many names, none at all here, or a system's rule against it.
+_NO_LINKS = frozenset({errno.EXDEV, errno.EMLINK, errno.EOPNOTSUPP, errno.EPERM})
+
 _MAX_LINKS = 40
 _MAX_OPEN_FOLDERS = 200
 
@@ -101,6 +104,16 @@ class Folder:
     def rename(self, name: str, into: Folder, new_name: str) -> None:
         """Move a file in one step, over anything of the new name that is not a directory."""
         os.replace(self._name(name), into._name(new_name), src_dir_fd=self._dir_fd, dst_dir_fd=into._dir_fd)
+
+    def link(self, path: str, name: str) -> bool:
+        """Give a regular file from elsewhere a new name here; False where the file systems do not allow it."""
+        try:
+            os.link(path, self._name(name), dst_dir_fd=self._dir_fd)
+        except OSError as error:
+            if error.errno in _NO_LINKS:
+                return False
+            raise
+        return True
 
     def unlink(self, name: str) -> None:
         os.unlink(self._name(name), dir_fd=self._dir_fd)

@@ -23,6 +23,7 @@ from typing import BinaryIO, Self
 from lwr.core.places import PART_PREFIX, Area
 from lwr.errors import BadName, LwrError, NotFound, ServerError, Unavailable
 from lwr.faults import fault
+from lwr.transfer import sharing
 from lwr.transfer.folder import HAS_DIR_FD, Folder, LeadsOut, descend, open_beneath
 
 # Together they name a part as nobody else does.
@@ -97,12 +98,16 @@ class JobFiles:
 
     def part(self) -> Part:
         """Begin a new file: it has no name among the job's files until it is committed."""
-        name = f"{PART_PREFIX}{_THIS_PROCESS}-{next(_part_numbers)}"
+        name = self._fresh_name()
         try:
             with self._folder() as root:
                 return Part(self, name, root.create(name))
         except OSError as error:
             raise self._error(error, "take a file") from error
+
+    @staticmethod
+    def _fresh_name() -> str:
+        return f"{PART_PREFIX}{_THIS_PROCESS}-{next(_part_numbers)}"
 
     def resumable(self, name: str) -> Part:
         """Go on with a file that was begun under this name and kept (`Part.keep`), by this process or an earlier one;
@@ -111,6 +116,31 @@ class JobFiles:
         try:
             with self._folder() as root:
                 return Part(self, name, root.create(name, again=True))
+        except OSError as error:
+            raise self._error(error, "take a file") from error
+
+    def filled(self, source_fd: int) -> Part:
+        """A new file with all the bytes of an open one, to be committed. Shares its blocks where that can be done."""
+        part = self.part()
+        try:
+            if not sharing.clone(source_fd, part._fd):
+                sharing.copy(source_fd, part._fd, os.fstat(source_fd).st_size)
+            part.look_again()
+        except OSError as error:
+            part.discard()
+            raise self._error(error, "take a copy of a file") from error
+        return part
+
+    def linked(self, path: str) -> Part | None:
+        """A file of this machine under a second name, to be committed; None where the file systems cannot do that.
+
+        Committed over another name of the same file, it stays there as a part until `settle`."""
+        name = self._fresh_name()
+        try:
+            with self._folder() as root:
+                if not root.link(path, name):
+                    return None
+                return Part(self, name, root.read(name))
         except OSError as error:
             raise self._error(error, "take a file") from error
 
@@ -301,12 +331,16 @@ class Part:
 
     def restart(self) -> None:
         """Throw away what was written."""
+        self.cut_back(0)
+
+    def cut_back(self, size_bytes: int) -> None:
+        """Throw away what was written behind the first so many bytes."""
         try:
-            os.ftruncate(self._fd, 0)
-            os.lseek(self._fd, 0, os.SEEK_SET)
+            os.ftruncate(self._fd, size_bytes)
+            os.lseek(self._fd, size_bytes, os.SEEK_SET)
         except OSError as error:
             raise self._files._error(error, "take a file anew") from error
-        self.size_bytes = 0
+        self.size_bytes = size_bytes
 
     def read(self, offset: int, size_bytes: int) -> bytes:
         """Up to so many of the bytes that were written."""
