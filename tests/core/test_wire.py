@@ -261,4 +261,4 @@ class TestReplies:
     def test_kinds_of_files(self) -> None:
         assert {kind.area for kind in FILE_KINDS.values()} == set(Area)
         flat = {name for name, kind in FILE_KINDS.items() if not kind.nested}
-        assert flat == {"config", "workdir", "jobdir", "output_jobdir"}
+        assert flat == {"config", "jobdir", "output_jobdir"}

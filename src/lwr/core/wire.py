@@ -38,7 +38,7 @@ FILE_KINDS: dict[str, FileKind] = {
     "input": FileKind(Area.INPUTS, True),
     "config": FileKind(Area.CONFIGS, False),
     "tool": FileKind(Area.TOOL_FILES, True),
-    "workdir": FileKind(Area.WORKING, False),
+    "workdir": FileKind(Area.WORKING, True),
     "metadata": FileKind(Area.METADATA, True),
     "unstructured": FileKind(Area.UNSTRUCTURED, True),
     "jobdir": FileKind(Area.JOB, False),
