@@ -184,7 +184,7 @@ def test_cancel_ends_a_hanging_try_and_what_waits_behind_it() -> None:
 
 def test_stop_ends_hanging_tries_and_tells_nobody() -> None:
     ends, hanging = Ends(), Hanging()
-    runner = Runner(2, 2)
+    runner = Runner(2, 3)
     runner.start()
     runner.add([ends.task(f"file-{number}", hanging, large=True) for number in range(5)])
     wait_until(lambda: hanging.count == 2, "two tries to hang")
