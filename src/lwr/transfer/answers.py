@@ -7,6 +7,7 @@ Knows the statuses that may pass, the headers that a file is held against, and w
 from __future__ import annotations
 
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 
 import requests
 
@@ -76,3 +77,16 @@ def foreign(error: requests.RequestException, what: str, url: str) -> LwrError:
         case _ if isinstance(error, _UNREADABLE):
             return BadTransfer(f"Could not {what}: the answer was cut short or cannot be read.")
     return PeerRefused(f"Could not {what}: the answer of {url} cannot be used.")
+
+
+def retry_after_s(value: str, now: float) -> float:
+    """What `Retry-After` asks to wait, in seconds: a number or a date (RFC 9110, 10.2.3). 0 when it cannot be read.
+
+    `now`: seconds since the epoch.
+    """
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, OverflowError):
+        return 0.0
