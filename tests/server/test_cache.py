@@ -135,16 +135,8 @@ def test_what_came_to_a_job_is_taken(room: Room) -> None:
     files.write(PLACE, b"content")
     for _ in range(2):
         with files.open(PLACE) as opened:
-            assert room.cache.take(opened.file, opened.size_bytes, sha256(b"content"))
+            assert room.cache.take(opened.file, opened.size_bytes)
     assert room.path(b"content").read_bytes() == b"content"
-
-
-def test_what_is_read_counts_and_not_what_was_announced(room: Room) -> None:
-    files = room.job("job")
-    files.write(PLACE, b"other bytes")
-    with files.open(PLACE) as opened:
-        room.cache.take(opened.file, opened.size_bytes, sha256(b"announced"))
-    assert room.names() == {sha256(b"other bytes").hex()}
 
 
 def test_several_bring_the_same_at_once(room: Room) -> None:
@@ -275,7 +267,7 @@ def test_what_cannot_fit_is_not_kept_and_nothing_goes_for_it(small: Room) -> Non
     files = small.job("job")
     files.write(PLACE, b"y" * 11)
     with files.open(PLACE) as opened:
-        assert not small.cache.take(opened.file, 11, sha256(b"y" * 11))
+        assert not small.cache.take(opened.file, 11)
     assert (small.names(), small.parts()) == ({sha256(b"aaaa").hex()}, [])
     assert small.bring(b"x" * 10) is not None, "exactly full"
 

@@ -117,17 +117,12 @@ class Cache:
             )
             return content
 
-    def take(self, file: BinaryIO, size_bytes: int, sha256: bytes) -> bool:
-        """Keep a content that came to a job already. Returns whether it is here now.
-
-        What counts is what is read, not what `sha256` says: a job may change its file meanwhile. When it cannot be
-        kept (no room, disk full) this is no error: the job has what it needs.
-        """
+    def take(self, file: BinaryIO, size_bytes: int) -> bool:
+        """Keep what can be read from an open file, of a job perhaps, that may be changed meanwhile. Returns whether it
+        is here now. When it cannot be kept (no room, disk full) this is no error: who has the file needs no cache."""
         if not self.could_fit(size_bytes):
             return False
         try:
-            if self.holds(sha256):
-                return True
             with self.arrival() as arrival:
                 while piece := file.read(_PIECE_BYTES):
                     arrival.put([piece])
@@ -148,21 +143,28 @@ class Cache:
         with self._opened(sha256) as file:
             return file is not None
 
-    def part(self, sha256: bytes | None, files: JobFiles) -> Part | None:
+    def part(self, sha256: bytes, files: JobFiles) -> Part | None:
         """A content as a new file of a job, whole, to be committed there; None when it is not here, unchanged.
 
-        Raises what `JobFiles.part` raises. Counts a hit or a miss; without a digest always a miss.
+        Raises what `JobFiles.part` raises. Counts a hit or a miss.
         """
         part = None
-        if sha256 is not None:
-            with self._opened(sha256) as file:
-                if file is not None:
-                    part = self._linked(file, sha256, files) if self._links else None
-                    part = part or files.filled(file.fileno())
+        with self._opened(sha256) as file:
+            if file is not None:
+                part = self._linked(file, sha256, files) if self._links else None
+                part = part or files.filled(file.fileno())
+        if part is None:
+            self.missed()
+            return None
         with self._lock:
-            self._counts["misses" if part is None else "hits"] += 1
-            self._counts["bytes_saved"] += 0 if part is None else part.size_bytes
+            self._counts["hits"] += 1
+            self._counts["bytes_saved"] += part.size_bytes
         return part
+
+    def missed(self) -> None:
+        """Count somebody who asked for a content that is not here."""
+        with self._lock:
+            self._counts["misses"] += 1
 
     def counters(self) -> dict[str, int]:
         """Since the start: `hits`, `misses`, `bytes_saved`. Now: `entries`, `size_bytes`, `maximum_bytes`."""

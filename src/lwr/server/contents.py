@@ -174,7 +174,7 @@ class Arrival:
         self.part = part
         self._sha256 = hashlib.sha256()
         self._claim = hmac.new(salt, digestmod="sha256")
-        self._size_bytes = 0
+        self.size_bytes = 0
         with disk_errors():
             self._file = open(part, "xb", buffering=0)  # noqa: SIM115
 
@@ -187,14 +187,14 @@ class Arrival:
                 rest = memoryview(chunk)
                 while rest:
                     rest = rest[self._file.write(rest) :]
-                self._size_bytes += len(chunk)
+                self.size_bytes += len(chunk)
 
     def finish(self) -> Content:
         """Make what was written read-only and last on the disk. Once."""
         with disk_errors(), self._file:
             os.chmod(self.part, _READ_ONLY)
             os.fsync(self._file.fileno())
-        return Content(self._sha256.digest(), self._claim.digest(), self._size_bytes)
+        return Content(self._sha256.digest(), self._claim.digest(), self.size_bytes)
 
     def close(self) -> None:
         """Forget what got no name. May be called again; never fails."""
