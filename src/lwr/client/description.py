@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lwr.client.pathmapper import PathMapper
-from lwr.client.remote import RemotePlaces
+from lwr.client.places import RemotePlaces
 from lwr.client.rewrite import Replacement, Rewriter, paths_in
 from lwr.client.unstructured import found_in
 from lwr.core.listings import relative_name

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os.path
 from dataclasses import dataclass, field
 
-from lwr.client.remote import RemotePlaces
+from lwr.client.places import RemotePlaces
 from lwr.client.unstructured import Arbitrary, Disk, UnstructuredFiles
 from lwr.core.mapper import Mapper
 from lwr.core.outputs import VERSION_OUTPUT

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lwr.client.remote import RemotePlaces
+from lwr.client.places import RemotePlaces
 from lwr.client.rewrite import Replacement, Rewriter
 from lwr.core.places import Area, resolve
 from lwr.core.staging import FileAction, StagingPlan, Step

@@ -65,7 +65,13 @@ class Rewriter:
         """Rewrite a command line: each path is one word again, also inside of quotes."""
         quotes = _Quotes(text, self._windows)
         quoted = _quoted_for_windows if self._windows else _quoted
-        return self._rewritten(text, lambda place: quoted(place.replacement.remote, quotes.open_at(place.begin)))
+
+        def form(place: _Place) -> str:
+            quote, typed = quotes.open_at(place.begin), text[place.begin : place.end]
+            # A quote within it may be a part of the name, or the end of another word.
+            return quoted(place.replacement.remote, quote) if _is_one_word(typed, quote) else typed
+
+        return self._rewritten(text, form)
 
     def plain(self, text: str) -> str:
         """Rewrite a text of any other kind, and one word of a command: paths are put in as they are."""
@@ -128,6 +134,10 @@ class _Quotes:
                 self._open = "" if self._open else character
             self._position += 1
         return self._open
+
+
+def _is_one_word(typed: str, quote: str) -> bool:
+    return quote not in typed if quote else re.search(r"(?<!\\)['\"]", typed) is None
 
 
 def _quoted(path: str, quote: str) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from lwr.client.remote import RemotePlaces
+from lwr.client.places import RemotePlaces
 from lwr.client.rewrite import paths_in
 from lwr.core.mapper import UNSTRUCTURED, Mapper, Match, Rule
 from lwr.core.staging import Step
@@ -58,16 +58,19 @@ class UnstructuredFiles:
         self._whole: list[str] = []
 
     def place(self, path: str, finder: Rule | None = None) -> Arbitrary:
-        """What becomes of an absolute path. Each file's action is looked up by its own path; where no rule takes it,
-        the one that found it in a text (`finder`) counts.
+        """What becomes of an absolute path.
+
+        Each file's action is looked up by its own path. No rule may take it: it only lies beside the file that is
+        meant, or the expression of the rule that found it (`finder`) is one for texts. Then the rule of `path`, or else
+        `finder`, counts.
 
         Raises:
             ConfigError: the mapper cannot say what its action needs.
         """
         path = os.path.normpath(path)
         mapper = self._mapper
-        if finder and mapper.rule(path, UNSTRUCTURED) is None:
-            mapper = replace(mapper, rules=(replace(finder, match=Match.ANY, path=""),))
+        if rule := mapper.rule(path, UNSTRUCTURED) or finder:
+            mapper = replace(mapper, rules=(*mapper.rules, replace(rule, match=Match.ANY, path="")))
         action = mapper.action(path, UNSTRUCTURED, separator=self._places.separator)
         if not action.kind.staged:
             return Arbitrary(action.rewritten if action.rewritten != path else "")
