@@ -7,29 +7,18 @@ comparison. Files are in memory where the machine has a file system there: the s
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.load import Client, curl, curl_hashing, file_path
+from benchmarks.growth import growth_bytes
+from benchmarks.load import MIB, Client, curl, curl_hashing, file_path, make_large
 from benchmarks.servers import Server, lwr, nginx, pulsar
 from benchmarks.table import Plan, Row, interleaved, most_row, ratio_row
-
-MIB = 1 << 20
 
 
 def _rate(plan: Plan, seconds: float) -> float:
     return plan.large_bytes / MIB / seconds
-
-
-def _make_large(path: Path, size_bytes: int) -> Path:
-    """A file that is really there: no holes, no compressible pattern that a file system could know."""
-    piece = os.urandom(MIB)
-    with path.open("wb") as file:
-        for _ in range(size_bytes // MIB):
-            file.write(piece)
-    return path
 
 
 def uploads(plan: Plan, file: Path, ours: Server, theirs: Server, other: Server) -> list[Row]:
@@ -95,24 +84,15 @@ def memory_of_sparse_upload(plan: Plan) -> list[Row]:
         client.set_up("sparse")
         # One small upload first: what any first upload loads is not what this row asks about.
         curl("-X", "POST", "--data-binary", "x", server.url + file_path("sparse", "small", "input"))
-        before, most, done = server.memory_bytes(), 0, threading.Event()
-
-        def watch() -> None:
-            nonlocal most
-            while not done.wait(0.02):
-                most = max(most, server.memory_bytes())
-
-        watcher = threading.Thread(target=watch)
-        watcher.start()
-        curl("-X", "POST", "-T", str(sparse), server.url + file_path("sparse", "large", "input"))
-        done.set()
-        watcher.join()
+        target = server.url + file_path("sparse", "large", "input")
+        memory = {"server": server.memory_bytes}
+        grown = growth_bytes(memory, lambda: curl("-X", "POST", "-T", str(sparse), target))
         client.end("sparse")
-    return [most_row("a 10 GiB upload: growth of the server's memory", "MiB", (most - before) / MIB, 30)]
+    return [most_row("a 10 GiB upload: growth of the server's memory", "MiB", grown["server"] / MIB, 30)]
 
 
 def measure(plan: Plan) -> list[Row]:
-    file = _make_large(plan.memory / "large", plan.large_bytes)
+    file = make_large(plan.memory / "large", plan.large_bytes)
     with ExitStack() as stack:
         servers = [
             stack.enter_context(start(plan.memory / name))

@@ -7,15 +7,22 @@ dialect that LWR and Pulsar share, and not which of them it talks to.
 from __future__ import annotations
 
 import http.client
+import json
+import os
 import re
 import subprocess
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 SCRIPTS = Path(__file__).parent / "wrk"
 CONNECTIONS_COUNT = 16
+MIB = 1 << 20
+
+#: A peer's wish for what the server moves itself, as it stands in a submit.
+Staging = dict[str, list[dict[str, Any]]]
 
 
 class Client:
@@ -38,8 +45,10 @@ class Client:
     def set_up(self, job_id: str) -> None:
         self.ask("POST", "/jobs", {"job_id": job_id})
 
-    def submit(self, job_id: str, command_line: str) -> None:
-        self.ask("POST", f"/jobs/{job_id}/submit", {"job_id": job_id, "command_line": command_line})
+    def submit(self, job_id: str, command_line: str, staging: Staging | None = None) -> None:
+        query = {"job_id": job_id, "command_line": command_line}
+        query |= {"remote_staging": json.dumps(staging)} if staging else {}
+        self.ask("POST", f"/jobs/{job_id}/submit", query)
 
     def wait(self, job_id: str, status: str) -> None:
         """Until the job has this status (`running`, `complete`); for good if it never has."""
@@ -47,6 +56,23 @@ class Client:
         while f'"{status}"'.encode() not in said:
             said = self.ask("GET", f"/jobs/{job_id}/status", {"job_id": job_id})
             time.sleep(0.02)
+
+    def whole_job(self, command_line: str, staging: Staging) -> list[dict[str, Any]]:
+        """Run a job for which the server moves files; returns what its receipt says of each. Cleaned when it is over.
+
+        LWR only. Raises SystemExit when it does not end well.
+        """
+        job_id = f"staged-{time.monotonic_ns()}"
+        self.set_up(job_id)
+        self.submit(job_id, command_line, staging)
+        self.wait(job_id, "true")  # `complete`, however it ended
+        status = json.loads(self.ask("GET", f"/jobs/{job_id}/status", {"job_id": job_id}))
+        receipt = json.loads(self.ask("GET", f"/jobs/{job_id}/receipt", {}))
+        if status["status"] != "complete" or status["returncode"] != 0:
+            raise SystemExit(f"{command_line}, {staging}: {status}")
+        self.end(job_id)
+        files: list[dict[str, Any]] = receipt["files"]
+        return files
 
     def end(self, job_id: str) -> None:
         """Cancel, if need be, and clean."""
@@ -57,6 +83,29 @@ class Client:
 def file_path(job_id: str, name: str, kind: str) -> str:
     """Where a job's file is sent to or fetched from."""
     return f"/jobs/{job_id}/files?" + urlencode({"job_id": job_id, "name": name, "type": kind}, quote_via=quote)
+
+
+def fetching(url: str, name: str) -> Staging:
+    """An input that the server fetches."""
+    return {"setup": [{"name": name, "type": "input", "action": _action(url, name)}]}
+
+
+def delivery(url: str, name: str) -> Staging:
+    """An output that the server delivers."""
+    return {"outputs": [{"name": name, "type": "output", "action": _action(url, name), "required": True}]}
+
+
+def _action(url: str, name: str) -> dict[str, str]:
+    return {"action_type": "remote_transfer", "path": f"/client/{name}", "url": url}
+
+
+def make_large(path: Path, size_bytes: int) -> Path:
+    """A file that is really there: no holes, no compressible pattern that a file system could know."""
+    piece = os.urandom(MIB)
+    with path.open("wb") as file:
+        for _ in range(size_bytes // MIB):
+            file.write(piece)
+    return path
 
 
 def wrk(url: str, script: str, argument: str, *, threads_count: int, duration_s: int) -> dict[str, float]:

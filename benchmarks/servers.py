@@ -13,7 +13,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,19 +81,34 @@ def _answers(url: str) -> bool:
         return False
 
 
+def without_power() -> list[str]:
+    """What to put before a command so that modes of files count for it even if root starts it, as for any other user.
+
+    Nothing where it is not root: there they count anyway.
+    """
+    powers = "-dac_override,-dac_read_search"
+    is_root = psutil.Process().username() == "root"
+    return ["setpriv", f"--bounding-set={powers}", f"--inh-caps={powers}"] if is_root else []
+
+
 @contextmanager
-def lwr(directory: Path, slots_count: int = 4) -> Iterator[Server]:
-    """`lwr serve`. Starting it again on the same directory takes the earlier state up."""
+def lwr(directory: Path, slots_count: int = 4, *, options: str = "", guard: Sequence[str] = ()) -> Iterator[Server]:
+    """`lwr serve`. Starting it again on the same directory takes the earlier state up.
+
+    Args:
+        options: lines for `[app:main]`.
+        guard: put before the command (`without_power`).
+    """
     directory.mkdir(parents=True, exist_ok=True)
     port = free_port()
     (directory / "server.ini").write_text(
         f"[server:main]\nhost = 127.0.0.1\nport = {port}\n[app:main]\njob_managers_config = job_managers.ini\n"
-        "log_level = warning\n"
+        f"log_level = warning\n{options}"
     )
     (directory / "job_managers.ini").write_text(
         f"[manager:_default_]\ntype = queued_python\nnum_concurrent_jobs = {slots_count}\n"
     )
-    command: list[str | Path] = [Path(sys.executable).with_name("lwr"), "serve", directory / "server.ini"]
+    command: list[str | Path] = [*guard, Path(sys.executable).with_name("lwr"), "serve", directory / "server.ini"]
     with _running("lwr", command, directory, f"http://127.0.0.1:{port}", "/readyz") as server:
         yield server
 
@@ -129,6 +144,12 @@ http {{
     listen 127.0.0.1:{port};
     root {directory}/root;
     location = /ping {{ return 200 "pong"; }}
+    location = /stored {{ default_type application/json; return 200 '{{"message": "ok"}}'; }}
+    location = /sink {{
+      client_body_in_file_only clean;
+      proxy_pass_request_body off; proxy_set_header Content-Length "";
+      proxy_pass http://127.0.0.1:{port}/stored;
+    }}
     location / {{ dav_methods PUT DELETE; create_full_put_path on; }}
   }}
 }}
@@ -137,7 +158,9 @@ http {{
 
 @contextmanager
 def nginx(directory: Path) -> Iterator[Server]:
-    """nginx with WebDAV's PUT, files below `directory`/root, and `/ping` to find the load generator's own ceiling."""
+    """nginx with WebDAV's PUT, files below `directory`/root, and `/ping` to find the load generator's own ceiling.
+
+    What is sent to `/sink` by POST is written to a file, removed, and answered as Galaxy answers."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
     if program is None:
         raise SystemExit("The benchmarks need nginx and wrk: apt-get install nginx-light wrk")

@@ -19,7 +19,11 @@ class Plan:
         pairs_count: how often each pair of servers is measured; the median counts.
         load_s: how long wrk puts load on a server each time.
         large_bytes: size of "one large file".
+        sparse_bytes: of the file during which memory is watched.
         queue_count: how many jobs are queued.
+        inputs_count: how many small inputs one job has.
+        cut_bytes: of the file whose line is cut again and again.
+        cached_jobs_count, cached_bytes: how many jobs have the same input, and its size.
     """
 
     disk: Path
@@ -29,6 +33,10 @@ class Plan:
     large_bytes: int = 1 << 30
     sparse_bytes: int = 10 << 30
     queue_count: int = 10_000
+    inputs_count: int = 1_000
+    cut_bytes: int = 2 << 30
+    cached_jobs_count: int = 100
+    cached_bytes: int = 200 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +74,10 @@ def ratio_row(what: str, unit: str, ours: list[float], theirs: list[float], name
     return Row(f"{what}, against {name}", measured, f"{ratio:.2f} times", asked, ratio >= least)
 
 
-def most_row(what: str, unit: str, figure: float, most: float) -> Row:
-    """A figure that must not exceed a bound."""
-    return Row(what, f"{_short(figure)} {unit}", f"{_short(figure)} {unit}", f"at most {most:g} {unit}", figure <= most)
+def most_row(what: str, unit: str, figure: float, most: float, measured: str = "") -> Row:
+    """A figure that must not exceed a bound. `measured`: what it is made of, where that is more than the figure."""
+    told = f"{_short(figure)} {unit}"
+    return Row(what, measured or told, told, f"at most {most:g} {unit}", figure <= most)
 
 
 def _short(figure: float) -> str:
