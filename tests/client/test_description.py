@@ -270,6 +270,14 @@ class TestUnstructuredFiles:
         # The last one is no file: the beginning of an index's names.
         assert plan.command_line == " ".join(f"/r/unstructured/{prefix}/{name}" for name in ("a/1.fa", "b/2.fa", "b/2"))
 
+    def test_what_lies_in_a_staged_directory_belongs_to_it(self, galaxy: Galaxy) -> None:
+        paths = [galaxy.file("idx/a/1.fa"), galaxy.file("idx/b/2.fa")]
+        depths = {"idx/b": 1, "idx": 2}
+        rules = (Rule("transfer", galaxy.path(name), kinds=INDEX, depth=depth) for name, depth in depths.items())
+        plan = planned(galaxy.job(" ".join(paths)), *rules)
+        prefix = hexed(galaxy.path("idx"))
+        assert set(galaxy.sent(plan)) == {f"unstructured:{prefix}/a/1.fa", f"unstructured:{prefix}/b/2.fa"}
+
     def test_equal_basenames_and_directories(self, galaxy: Galaxy) -> None:
         one, two = galaxy.file("idx/a/x.fa"), galaxy.file("idx/b/x.fa")
         galaxy.file("idx/dir/s/y")
