@@ -33,7 +33,8 @@ _part_numbers = itertools.count()
 #: Directories below the job's are looked at down to here: deeper names cannot be asked for either.
 _MAX_DEPTH = 101
 
-_MAY_PASS = {
+#: What a file system says that may pass in time, and how people say it.
+MAY_PASS = {
     errno.ENOSPC: "the disk is full",
     errno.EDQUOT: "the disk quota is used up",
     errno.EROFS: "the disk is read-only",
@@ -295,8 +296,8 @@ class JobFiles:
     def _error(self, error: OSError, what: str) -> LwrError:
         """What the system's error means. `what`: what the job could not do."""
         code = error.errno or 0
-        sentence = f"Job {self._job} could not {what}: {_MAY_PASS.get(code) or error.strerror or error}."
-        if code in _MAY_PASS:
+        sentence = f"Job {self._job} could not {what}: {MAY_PASS.get(code) or error.strerror or error}."
+        if code in MAY_PASS:
             return Unavailable(sentence, "Try again later; the server's admin can see to it.")
         if code == errno.ENOENT:
             return NotFound(sentence)
