@@ -18,10 +18,14 @@ from lwr.errors import BadName, Conflict, NotFound, Unavailable
 from lwr.server.engine import HOUSEKEEPING_INTERVAL_S, Engine
 from lwr.server.housekeeping import Housekeeper, Retention
 from lwr.server.ledger import Ledger
+from lwr.server.moves import Means
 from lwr.server.staging import Stagers
 from lwr.server.store import Store
 from lwr.server.view import ManagerEntry, View
 from lwr.testing import StagedManager
+from lwr.transfer.http import Web
+from lwr.transfer.reach import Reach
+from lwr.transfer.runner import Runner
 from tests.support import DEADLINE_S, wait_until
 
 KEY = JobKey("_default_", "7")
@@ -43,11 +47,12 @@ class Bench:
         self.store = Store(self.directory / "state")
         staging = str(self.directory / "staging")
         ledger = Ledger(self.store)
+        means = Means(Web(Reach()), Reach(), self.directory / "known_hosts")
         managers = {"_default_": ManagerEntry(self.manager, staging), "b": ManagerEntry(self.other, staging)}
         self.engine = Engine(
             self.store,
             View(self.store, managers, ledger),
-            Stagers(self.store, threads_count=1),
+            Stagers(self.store, ledger, Runner(1, 1), means, threads_count=1),
             Housekeeper(self.store, Retention(failed_job_s=1000.0, record_s=5000.0)),
             ledger,
             clock=lambda: self.now,
@@ -229,8 +234,8 @@ def test_a_job_whose_outputs_directory_is_gone_is_not_green(bench: Bench, linked
 @pytest.mark.parametrize(
     "staging",
     [
-        {"action_mapper": {"default_action": "remote_transfer"}},
-        {"setup": [{"name": "a", "type": "input", "action": {"action_type": "remote_copy", "path": "/etc/passwd"}}]},
+        {"setup": [{"name": "a", "type": "input", "action": {"action_type": "remote_copy", "path": "/is/not/there"}}]},
+        {"setup": [{"name": "a", "type": "input", "action": {"action_type": "remote_object_store_copy", "path": "a"}}]},
         {"setup": [{"name": "../a", "type": "input", "action": {"action_type": "message", "contents": "x"}}]},
         {"setup": [{"name": "a", "type": "nonsense", "action": {"action_type": "message", "contents": "x"}}]},
         {"setup": "nonsense"},
@@ -374,12 +379,12 @@ def test_a_bad_id_never_reaches_the_disk(bench: Bench, job_id: str) -> None:
 
 def test_files_are_taken_until_the_submit(bench: Bench) -> None:
     with pytest.raises(NotFound):
-        bench.engine.view.files_for_upload(KEY)
+        bench.engine.view.job_for_upload(KEY)
     bench.engine.setup(KEY, SetupRequest(job_id="7"))
-    bench.engine.view.files_for_upload(KEY).write(("inputs", "x"), b"x")
+    assert bench.engine.view.job_for_upload(KEY).directory == str(bench.path("7"))
     bench.engine.submit(KEY, ECHO, None)
     with pytest.raises(Conflict, match="no longer taken"):
-        bench.engine.view.files_for_upload(KEY)
+        bench.engine.view.job_for_upload(KEY)
 
 
 # -- cancel and clean --------------------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-"""What the server does for a job before its manager gets it and after its command ended, in a few threads.
+"""What the server does for a job before its manager gets it and after its command ended.
 
-`prepare`: carries out the server's part of the staging plan and hands the job to its manager. `collect`: takes the
-digests of the results. Both end in one move, told through the engine's callback. A failure that may pass is tried again
-later; any other fails the job with its reason. Must not write states itself.
+`prepare`: carries out the server's part of the staging plan and hands the job to its manager. `collect`: finds the
+results, takes digests and delivers what the server delivers. Both end in one move, told through the engine's callback.
+Files are moved by the tasks of `lwr.server.moves` in the runner's threads, which try again what may pass; what happens
+before and after them runs in a few threads of its own. Must not write states itself.
 """
 
 from __future__ import annotations
@@ -11,21 +12,29 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import structlog
 
 from lwr.core.job import CANCELLED_REASON, Job, JobState, Move
+from lwr.core.mapper import mapper_from_wire
+from lwr.core.outputs import Collection, Written, client_outputs_from_wire, collect
 from lwr.core.places import Area, JobLayout, resolve
-from lwr.core.staging import Mover, StagingPlan, plan_from_wire
+from lwr.core.receipt import FileRecord, FileState
+from lwr.core.staging import Mover, Step, Way, plan_from_wire
 from lwr.core.ticket import Adoption, Ticket
 from lwr.core.wire import FILE_KINDS, Submission
-from lwr.errors import BadRequest, LwrError, NotFound
+from lwr.errors import LwrError, NotFound, PeerError, PeerRefused
 from lwr.faults import fault
 from lwr.managers.manager import JobManager
 from lwr.server import results
+from lwr.server.ledger import Ledger
+from lwr.server.moves import Means, Moves, check, components_of
 from lwr.server.store import FileDigest, Store
+from lwr.transfer.interrupt import Interrupted
 from lwr.transfer.jobfiles import JobFiles
+from lwr.transfer.runner import Runner, Task
 
 log = structlog.get_logger("lwr")
 
@@ -39,13 +48,39 @@ class Finish(Protocol):
 #: What Pulsar's clients write for the job's directory when the server chooses it.
 _DIRECTORY_TOKEN = "__PULSAR_JOB_DIRECTORY__"  # noqa: S105
 
+_FORBIDDEN = 403
+
+
+@dataclass(slots=True)
+class _Stage:
+    """A job in `prepare` or `collect`: `work` does what is next, in the pool, until a move ends the stage.
+
+    `failures` are those of steps that could not be done, by what they are called.
+    """
+
+    job: Job
+    name: str
+    layout: JobLayout
+    finish: Finish
+    work: Callable[[], bool] = field(default=lambda: False)  # whether tasks of the stage are with the runner now
+    left_count: int = 0
+    failures: dict[str, LwrError] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        return self.job.attempt, self.name
+
 
 class Stagers:
-    """A pool of `threads_count` threads. `prepare` and `collect` return at once and may be called again for a job:
-    what is under way is not begun twice."""
+    """`prepare` and `collect` return at once and may be called again for a job: what is under way is not begun twice,
+    and ended if the job is to be cancelled. The runner is started and stopped with it.
+    """
 
-    def __init__(self, store: Store, threads_count: int) -> None:
+    def __init__(self, store: Store, ledger: Ledger, runner: Runner, means: Means, threads_count: int) -> None:
         self._store = store
+        self._ledger = ledger
+        self._runner = runner
+        self._means = means
         self._threads_count = threads_count
         self._busy: set[tuple[str, str]] = set()  # attempt and stage: a job may end while its preparation returns
         self._mutex = threading.Lock()
@@ -56,6 +91,7 @@ class Stagers:
     def start(self, again: Callable[[str], None]) -> None:
         """Make the threads; all exist from now on. `again(attempt)` is called for what has to be tried again later."""
         self._again = again
+        self._runner.start()
         barrier = threading.Barrier(self._threads_count + 1)
         for _ in range(self._threads_count):
             self._pool.submit(barrier.wait)
@@ -64,53 +100,104 @@ class Stagers:
     def stop(self) -> None:
         """Finish or give up what is under way, leave the rest to the next start. May be called twice, or unstarted."""
         self._stopping.set()
+        self._runner.stop()
+        self._means.web.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def prepare(self, job: Job, layout: JobLayout, manager: JobManager, finish: Finish) -> None:
         """Stage in and hand over. Success is told by the manager's own report; failure by a move to FAILED."""
-        self._begin(job, "prepare", lambda: self._prepare(job, layout, manager, finish), finish)
+        stage = _Stage(job, "prepare", layout, finish)
+        stage.work = lambda: self._prepare(stage, manager)
+        self._begin(stage)
 
     def collect(self, job: Job, layout: JobLayout, finish: Finish) -> None:
-        """Take stock of the results; ends in COMPLETE, FAILED or CANCELLED."""
-        self._begin(job, "collect", lambda: self._collect(job, layout, finish), finish)
+        """Take stock of the results and deliver them; ends in COMPLETE, FAILED or CANCELLED."""
+        stage = _Stage(job, "collect", layout, finish)
+        stage.work = lambda: self._collect(stage)
+        self._begin(stage)
 
     def trouble(self, job: Job) -> str:
         """Why a file of this job is being tried again; empty when none is."""
-        return ""
+        return self._runner.trouble(job.attempt)
 
-    def _begin(self, job: Job, stage: str, work: Callable[[], None], finish: Finish) -> None:
+    # -- stages --------------------------------------------------------------------------------------------------
+
+    def _begin(self, stage: _Stage) -> None:
         with self._mutex:
-            if (job.attempt, stage) in self._busy:
-                return
-            self._busy.add((job.attempt, stage))
-        self._pool.submit(self._guarded, job, stage, work, finish)
+            under_way = stage.key in self._busy
+            self._busy.add(stage.key)
+        if not under_way:
+            self._pool.submit(self._guarded, stage)
+        elif stage.job.cancel_requested:
+            self._runner.cancel(stage.job.attempt)
 
-    def _guarded(self, job: Job, stage: str, work: Callable[[], None], finish: Finish) -> None:
-        tried_again = False
+    def _guarded(self, stage: _Stage) -> None:
+        """Do what is next. The stage stays busy while the runner has tasks of it."""
+        tried_again = goes_on = False
         try:
-            self._fail_for_good(job, work, finish)
+            goes_on = self._fail_for_good(stage)
         except Exception as error:
             # It may pass, or not even the failure could be written down.
-            log.warning("staging is tried again", job=str(job.key), stage=stage, reason=str(error))
+            log.warning("staging is tried again", job=str(stage.job.key), stage=stage.name, reason=str(error))
             tried_again = True
+        if goes_on:
+            return
         with self._mutex:
-            self._busy.discard((job.attempt, stage))
+            self._busy.discard(stage.key)
         if tried_again:
-            self._again(job.attempt)
+            self._again(stage.job.attempt)
 
-    def _fail_for_good(self, job: Job, work: Callable[[], None], finish: Finish) -> None:
+    def _fail_for_good(self, stage: _Stage) -> bool:
         """Do the work; a failure that cannot pass becomes the job's. Raises those that may pass."""
         try:
-            work()
+            return stage.work()
         except LwrError as error:
             if error.transient:
                 raise
-            finish(job, Move(JobState.FAILED, str(error)))
+            stage.finish(stage.job, Move(JobState.FAILED, str(error)))
         except Exception as error:
-            log.exception("staging failed", job=str(job.key))
-            finish(job, Move(JobState.FAILED, f"LWR could not stage the job: {type(error).__name__}: {error}"))
+            log.exception("staging failed", job=str(stage.job.key))
+            reason = f"LWR could not stage the job: {type(error).__name__}: {error}"
+            stage.finish(stage.job, Move(JobState.FAILED, reason))
+        return False
 
-    def _prepare(self, job: Job, layout: JobLayout, manager: JobManager, finish: Finish) -> None:
+    def _run(self, stage: _Stage, tasks: list[Task], then: Callable[[], None]) -> bool:
+        """Have the runner do the tasks, and then go on with `then`, in the pool."""
+
+        def go_on() -> bool:
+            then()
+            return False
+
+        if not tasks:
+            return go_on()
+        stage.work = go_on
+        stage.left_count = len(tasks)
+        self._runner.add(tasks)
+        # A wish that came before the runner knew of these tasks found nothing to cancel.
+        if self._is_cancelled(stage.job):
+            self._runner.cancel(stage.job.attempt)
+        return True
+
+    def _done(self, stage: _Stage, step: Step, error: LwrError | None) -> None:
+        """What each task says at its end, from the runner's threads."""
+        with self._mutex:
+            stage.left_count -= 1
+            last = not stage.left_count
+            if error is not None:
+                stage.failures[f"{step.kind} {step.name}"] = error
+        if last:
+            self._pool.submit(self._guarded, stage)
+        elif stage.name == "prepare" and error is not None and not isinstance(error, Interrupted):
+            self._runner.cancel(stage.job.attempt)  # the job has failed; the other inputs are for nothing
+
+    def _is_cancelled(self, job: Job) -> bool:
+        now = self._store.by_attempt(job.attempt)
+        return now is None or now.cancel_requested
+
+    # -- before the job ------------------------------------------------------------------------------------------
+
+    def _prepare(self, stage: _Stage, manager: JobManager) -> bool:
+        job, layout = stage.job, stage.layout
         number, description = self._store.submission(job) or (0, "")
         if job.cancel_requested:
             if os.path.lexists(layout.script):
@@ -118,58 +205,161 @@ class Stagers:
                 # says now leads to its own cancel.
                 manager.adopt([Adoption(job.attempt, job.key.job_id, number, layout)])
             else:
-                finish(job, Move(JobState.CANCELLED, "cancelled before it was queued"))
-            return
+                stage.finish(job, Move(JobState.CANCELLED, "cancelled before it was queued"))
+            return False
         submission = Submission.from_stored(description)
         files = JobFiles(layout.root)
         plan = plan_from_wire(submission.remote_staging)
-        _refuse_what_is_not_built(plan)
-        for step in plan.inputs_moved_by(Mover.SERVER):
-            kind = FILE_KINDS[step.kind]
-            target = resolve(kind.area, step.name, nested=kind.nested, windows=layout.windows)
-            files.write(target, step.action.contents.encode())
-        _touch(files, submission.touch_outputs, layout)
-        ticket = Ticket(
-            attempt=job.attempt,
-            job_id=job.key.job_id,
-            order=number,
-            layout=layout,
-            command_line=submission.command_line.replace(_DIRECTORY_TOKEN, layout.root),
-            env=tuple(entry.item() for entry in submission.env),
-            params=submission.params,
-        )
-        fault("prepare.before_handover")
-        manager.submit(ticket)
-        fault("prepare.after_handover")
+        steps = list(plan.inputs_moved_by(Mover.SERVER))
+        for step in steps:
+            check(step)
+        for step in steps:
+            if step.action.way is Way.MESSAGE:
+                files.write(components_of(step, layout), step.action.contents.encode())
+        tasks = self._tasks(stage, [step for step in steps if step.action.way is not Way.MESSAGE], upward=True)
 
-    def _collect(self, job: Job, layout: JobLayout, finish: Finish) -> None:
+        def hand_over() -> None:
+            if self._ended_by_cancel(stage, "cancelled while its files were fetched"):
+                return
+            self._raise_failures(stage, "could not be fetched")
+            _touch(files, submission.touch_outputs, layout)
+            ticket = Ticket(
+                attempt=job.attempt,
+                job_id=job.key.job_id,
+                order=number,
+                layout=layout,
+                command_line=submission.command_line.replace(_DIRECTORY_TOKEN, layout.root),
+                env=tuple(entry.item() for entry in submission.env),
+                params=submission.params,
+            )
+            fault("prepare.before_handover")
+            manager.submit(ticket)
+            fault("prepare.after_handover")
+
+        return self._run(stage, tasks, hand_over)
+
+    def _tasks(self, stage: _Stage, steps: list[Step], *, upward: bool) -> list[Task]:
+        """The tasks for what is not done yet."""
+        if not steps:
+            return []
+        moves = Moves(stage.job, stage.layout, self._ledger, self._means, upward=upward)
+
+        def task(step: Step) -> Task:
+            return moves.task(step, lambda error: self._done(stage, step, error))
+
+        return [task(step) for step in steps if not moves.is_done(step)]
+
+    def _raise_failures(self, stage: _Stage, what: str) -> None:
+        """Raises what the job fails with, if a task failed: the first that was not ended because of another."""
+        own = {name: error for name, error in stage.failures.items() if not isinstance(error, Interrupted)}
+        if own:
+            name, error = next(iter(own.items()))
+            others = f" ({len(own) - 1} more failed.)" if len(own) > 1 else ""
+            raise PeerError(f"The {name} of job {stage.job.key} {what}: {error.message}{others}", error.hint)
+
+    def _ended_by_cancel(self, stage: _Stage, reason: str) -> bool:
+        """Whether the job is to be cancelled and its transfers were ended for it; it is CANCELLED then."""
+        interrupted = any(isinstance(error, Interrupted) for error in stage.failures.values())
+        if interrupted and self._is_cancelled(stage.job):
+            stage.finish(stage.job, Move(JobState.CANCELLED, reason))
+            return True
+        return False
+
+    # -- after the job -------------------------------------------------------------------------------------------
+
+    def _collect(self, stage: _Stage) -> bool:
+        job, layout = stage.job, stage.layout
         if job.cancel_requested:
-            finish(job, Move(JobState.CANCELLED, CANCELLED_REASON))
-            return
+            stage.finish(job, Move(JobState.CANCELLED, CANCELLED_REASON))
+            return False
         files = JobFiles(layout.root)
         if os.path.islink(layout.area(Area.OUTPUTS)) or not os.path.isdir(layout.area(Area.OUTPUTS)):
             raise NotFound(
                 f"The outputs directory of job {job.key} is gone: the command or somebody else removed or replaced it.",
                 "Its results cannot be collected.",
             )
+        stored = self._store.submission(job)
+        submission = Submission.from_stored(stored[1]) if stored else None
+        found = _find_outputs(files, submission) if submission else Collection()
+        self._note_absent(job, found)
+        delivered = [step for step in found.found if step.action.mover is Mover.SERVER]
+        for step in delivered:
+            check(step)
+        ours = frozenset(step.name for step in delivered if FILE_KINDS[step.kind].area is Area.OUTPUTS)
         fault("collect.before_digests")
-        digests = results.collect_digests(files, self._stopping.is_set)
-        fault("collect.before_commit")
-        finish(job, Move(JobState.COMPLETE, job.reason), digests)
-        fault("collect.after_commit")
+        digests = results.collect_digests(files, self._stopping.is_set, leave_out=ours)
 
+        self._note_empty(job, submission, digests)
 
-def _refuse_what_is_not_built(plan: StagingPlan) -> None:
-    asked = sorted({s.action.type for s in plan.inputs_moved_by(Mover.SERVER)} - {"message"})
-    if asked:
-        raise BadRequest(
-            f"The job asks this server to move files itself ({', '.join(dict.fromkeys(asked))}), which this version of "
-            "LWR cannot do.",
-            "Set default_file_action to transfer in Galaxy's destination.",
-        )
-    unknown = sorted({step.kind for step in plan.inputs} - set(FILE_KINDS))
-    if unknown:
-        raise BadRequest(f"No type of file is called {unknown[0][:60]!r}.", f"Known are: {', '.join(FILE_KINDS)}.")
+        def conclude() -> None:
+            if self._ended_by_cancel(stage, CANCELLED_REASON):
+                return
+            self._judge_deliveries(stage, delivered)
+            fault("collect.before_commit")
+            stage.finish(job, Move(JobState.COMPLETE, job.reason), digests)
+            fault("collect.after_commit")
+
+        return self._run(stage, self._tasks(stage, delivered, upward=False), conclude)
+
+    def _note_empty(self, job: Job, submission: Submission | None, digests: Mapping[str, FileDigest]) -> None:
+        """Write down which of the files that were made before the job nobody wrote to."""
+        outputs = Area.OUTPUTS.value
+        empty = [
+            FileRecord(False, "output", name, FileState.EMPTY, "nobody", "none", size_bytes=0)
+            for name in (submission.touch_outputs if submission else [])
+            if (digest := digests.get(f"{outputs}/{name}")) is not None and not digest.size_bytes
+        ]
+        if empty:
+            self._ledger.write(job, empty)
+
+    def _note_absent(self, job: Job, found: Collection) -> None:
+        """Write down what did not come. Raises LwrError for an output that was required."""
+        absent = [
+            FileRecord(False, step.kind, step.name, FileState.NOT_WRITTEN, "nobody", step.action.type,
+                       peer=step.action.path)
+            for step in found.missing
+        ]  # fmt: skip
+        refused = [
+            FileRecord(False, "output", name, FileState.FAILED, "nobody", "none",
+                       reason="Its name leaves the directory of its output.")
+            for name in found.refused
+        ]  # fmt: skip
+        if absent or refused:
+            self._ledger.write(job, [*absent, *refused])
+        required = [step.name for step in found.missing if step.required]
+        if required:
+            raise NotFound(
+                f"Job {job.key} did not write {', '.join(required[:5])}, which was required.",
+                "Its streams may say why.",
+            )
+
+    def _judge_deliveries(self, stage: _Stage, delivered: list[Step]) -> None:
+        """What the failures of deliveries mean: Galaxy may refuse single outputs (deleted datasets), and takes none at
+        all for a job that it has given up."""
+        refused = [
+            step
+            for step in delivered
+            if isinstance(error := stage.failures.get(f"{step.kind} {step.name}"), PeerRefused)
+            and error.status == _FORBIDDEN
+        ]
+        for step in refused:
+            error = stage.failures.pop(f"{step.kind} {step.name}")
+            log.warning("result refused", job=str(stage.job.key), file=step.name, reason=error.message)
+        if refused:
+            self._ledger.write(
+                stage.job,
+                [
+                    FileRecord(False, step.kind, step.name, FileState.REFUSED, "server", step.action.type,
+                               peer=step.action.path)
+                    for step in refused
+                ],
+            )  # fmt: skip
+        if refused and len(refused) == len(delivered):
+            raise PeerRefused(
+                f"Galaxy no longer takes the files of job {stage.job.key} (403 for all {len(refused)}).",
+                "It has ended or deleted this job on its side.",
+            )
+        self._raise_failures(stage, "could not be delivered")
 
 
 def _touch(files: JobFiles, names: list[str], layout: JobLayout) -> None:
@@ -177,3 +367,31 @@ def _touch(files: JobFiles, names: list[str], layout: JobLayout) -> None:
     for name in names:
         if name not in present:
             files.write(resolve(Area.OUTPUTS, name, windows=layout.windows), b"")
+
+
+def _find_outputs(files: JobFiles, submission: Submission) -> Collection:
+    """Which results there are, by what the client said of them, in our own client's form or its peers'."""
+    staging = submission.remote_staging
+    declared = plan_from_wire(staging).outputs
+    described = client_outputs_from_wire(staging.get("client_outputs"))
+    if not declared and described == client_outputs_from_wire(None):
+        return Collection()
+    sources = results.dynamic_sources(files, submission)
+    written = Written(
+        outputs=files.listing(Area.OUTPUTS),
+        working=files.listing(Area.WORKING),
+        metadata=files.listing(Area.METADATA),
+        job_directory=[name for name in files.top_level() if _is_result(files, name)],
+        sources=[(source["type"], source["contents"]) for source in sources],
+    )
+    mapper = mapper_from_wire(staging.get("action_mapper"), str(staging.get("ssh_key") or ""))
+    return collect(described, mapper, written, declared)
+
+
+def _is_result(files: JobFiles, name: str) -> bool:
+    """Whether a name directly in the job's directory is a file that is not the server's own."""
+    try:
+        files.open(resolve(Area.JOB, name)).close()
+    except LwrError:
+        return False
+    return True
