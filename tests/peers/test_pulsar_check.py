@@ -7,7 +7,6 @@ here must pass, and leave no file behind on the server.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +17,6 @@ from tests.support import RunningServer, wait_until
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(180)]
 
-ROOT = Path(__file__).parents[2]
-PEERS = ("pulsar-app-0.16.0", "pulsar-galaxy-lib-0.15.15")
 SECRET = "a secret with spaces, +, & and ü"
 #: A peer that waits for an end that does not come gives up after two minutes of its own.
 DEADLINE_S = 150
@@ -54,24 +51,6 @@ def open_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSer
 def closed_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with RunningServer(tmp_path_factory.mktemp("closed"), secret=SECRET) as server:
         yield server
-
-
-@pytest.fixture(params=PEERS)
-def peer(request: pytest.FixtureRequest) -> Path:
-    """The `bin` of a peer's virtualenv."""
-    programs = ROOT / ".venv-peers" / str(request.param) / "bin"
-    if not (programs / "pulsar-check").exists():
-        why = f"{request.param} is not installed: `make peers` does it"
-        if os.environ.get("CI"):
-            pytest.fail(why)
-        pytest.skip(why)
-    return programs
-
-
-@pytest.fixture
-def job_id(request: pytest.FixtureRequest) -> str:
-    """An id of its own for each test, since they share servers."""
-    return "check-" + "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
 
 
 def run_peer(command: list[str | Path], home: Path) -> None:
