@@ -21,21 +21,31 @@ from aiohttp import web
 from lwr import __version__
 from lwr.config import Config
 from lwr.errors import ConfigError
+from lwr.server.announcements import Announcements
+from lwr.server.cache import Cache
 from lwr.server.engine import Engine
 from lwr.server.guard import Guard
 from lwr.server.housekeeping import Housekeeper, Retention
 from lwr.server.http import classic, rest
+from lwr.server.http.cache import Caching
 from lwr.server.http.downloads import Downloads
 from lwr.server.http.edge import Edge
+from lwr.server.http.intake import Intake
 from lwr.server.http.pages import Pages
 from lwr.server.http.pool import Pool
+from lwr.server.http.resumable import Resumable
 from lwr.server.http.routing import Router
 from lwr.server.http.uploads import Uploads
 from lwr.server.ledger import Ledger
+from lwr.server.moves import Means
 from lwr.server.staging import Stagers
 from lwr.server.store import Store
 from lwr.server.tls import ssl_context
+from lwr.server.tus import ResumableUploads
 from lwr.server.view import ManagerEntry, View
+from lwr.transfer.http import Web
+from lwr.transfer.reach import Reach
+from lwr.transfer.runner import Runner
 
 log = structlog.get_logger("lwr")
 
@@ -61,31 +71,56 @@ def build(config: Config) -> Service:
             undo.callback(manager.stop)
             managers[name] = ManagerEntry(manager, each.staging_directory, each.system_properties, each.debug)
         undo.pop_all()
-    housekeeper = Housekeeper(store, Retention(config.failed_job_retention_s, config.record_retention_s))
     ledger = Ledger(store)
-    engine = Engine(
-        store, View(store, managers, ledger), Stagers(store, config.staging_threads_count), housekeeper, ledger
+    view = View(store, managers, ledger)
+    resumable = ResumableUploads(store.database, view, ledger.arrived)
+    retention = Retention(config.failed_job_retention_s, config.record_retention_s)
+    housekeeper = Housekeeper(store, retention, [resumable.expire])
+    engine = Engine(store, view, _stagers(config, store, ledger), housekeeper, ledger)
+    return Service(config, store, engine, ledger, resumable, tls)
+
+
+def _stagers(config: Config, store: Store, ledger: Ledger) -> Stagers:
+    reach = Reach(
+        schemes=config.staging_url_schemes,
+        hosts=config.staging_url_hosts,
+        networks=config.staging_url_networks,
+        roots=config.remote_copy_roots,
     )
-    return Service(config, store, engine, ledger, tls)
+    runner = Runner(config.staging_slots_count, config.staging_slots_per_host_count, timeout_s=config.staging_timeout_s)
+    means = Means(Web(reach), reach, Path(config.persistence_directory) / "known_hosts")
+    return Stagers(store, ledger, runner, means, config.staging_threads_count)
 
 
 class Service:
     """One server. `start`, then `listen` until `ask_to_stop`, then `stop`."""
 
     def __init__(
-        self, config: Config, store: Store, engine: Engine, ledger: Ledger, tls: ssl.SSLContext | None
+        self,
+        config: Config,
+        store: Store,
+        engine: Engine,
+        ledger: Ledger,
+        resumable: ResumableUploads,
+        tls: ssl.SSLContext | None,
     ) -> None:
         self._config = config
         self._store = store
         self._engine = engine
         self._ledger = ledger
+        self._resumable = resumable
         self._tls = tls
+        self._cache: Cache | None = None
+        if config.file_cache_dir:
+            self._cache = Cache(config.file_cache_dir, config.file_cache_max_bytes, store.database)
         self._pool = Pool()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._told_to_stop = asyncio.Event()
 
     def start(self) -> None:
-        """Start the engine. Nobody is answered yet."""
+        """Start the engine. Nobody is answered yet. Raises ConfigError: the cache's directory cannot be used."""
+        if self._cache is not None:
+            self._cache.start()
         self._engine.start()
 
     async def listen(self, on_ready: Callable[[str], None]) -> None:
@@ -129,11 +164,16 @@ class Service:
     def _edge(self) -> Edge:
         engine, pool = self._engine, self._pool
         jobs, downloads = rest.Jobs(engine, pool), Downloads(engine.view, pool, self._ledger)
-        uploads = Uploads(engine.view, pool, self._config.maximum_upload_bytes)
+        intake = Intake(pool, self._config.maximum_upload_bytes)
+        kept = (self._cache, Announcements(self._cache, self._store.database)) if self._cache else None
+        caching = Caching(kept, engine.view, pool, intake, self._ledger.arrived)
+        uploads = Uploads(engine.view, pool, intake, self._ledger.arrived, caching.use_token)
+        resumable = Resumable(self._resumable, pool, intake, uploads)
         router = Router(
             [
                 *Pages(engine, pool).routes(),
-                *rest.routes(jobs, uploads, downloads),
+                *caching.routes(),
+                *rest.routes(jobs, uploads, resumable, downloads),
                 *classic.routes(jobs, uploads, downloads, pool),
             ]
         )

@@ -39,11 +39,16 @@ class Retention:
 
 
 class Housekeeper:
-    """One per server. `discard` may be called from any thread."""
+    """One per server. `discard` may be called from any thread.
 
-    def __init__(self, store: Store, retention: Retention) -> None:
+    Args:
+        chores: what else is to be done in each round; called with the time, in the housekeeping thread.
+    """
+
+    def __init__(self, store: Store, retention: Retention, chores: Sequence[Callable[[float], object]] = ()) -> None:
         self._store = store
         self._retention = retention
+        self._chores = chores
         self._last_round: float | None = None
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
         self._stopping = False
@@ -90,8 +95,10 @@ class Housekeeper:
         return True
 
     def abandoned(self, now: float) -> list[Job]:
-        """Jobs whose directories nobody will ask for any more; old records are deleted on the way."""
+        """Jobs whose directories nobody will ask for any more; old records are deleted on the way, and chores begun."""
         self._store.forget(now - self._retention.record_s)
+        for chore in self._chores:
+            self.later(partial(chore, now))
         kept_s = self._retention.failed_job_s
         return self._store.abandoned(now - kept_s, now - max(kept_s, LEAST_NEW_S))
 

@@ -103,15 +103,15 @@ class View:
     def files(self, job: Job) -> JobFiles:
         return JobFiles(job.directory)
 
-    def files_for_upload(self, key: JobKey) -> JobFiles:
-        """Where a client may put files of a job; NotFound, or Conflict once it is submitted."""
+    def job_for_upload(self, key: JobKey) -> Job:
+        """The present attempt, while a client may put files into it; NotFound, or Conflict once it is submitted."""
         job = self.known(key)
         if job.submitted or job.state is not JobState.NEW:
             raise Conflict(
                 f"Job {key} is {job.state}: its files are no longer taken.",
                 "Files are sent between set-up and submit; set the job up again to start over.",
             )
-        return self.files(job)
+        return job
 
     def files_for_download(self, key: JobKey) -> JobFiles:
         return self.files(self.known(key))

@@ -51,6 +51,13 @@ class Partial:
         self._sha256.update(data)
         self._hashed_bytes += len(data)
 
+    def go_on(self, place: Place) -> None:
+        """The same bytes in a place that was opened anew. There may be more of them; with fewer, all is hashed again."""
+        self._place = place
+        if place.size_bytes < self._hashed_bytes:
+            self._sha256 = hashlib.sha256()
+            self._hashed_bytes = 0
+
     def restart(self) -> None:
         """Throw away what is there: the source is another one now."""
         self.wasted_bytes += self._place.size_bytes

@@ -73,7 +73,7 @@ def test_a_name_that_no_manager_can_have() -> None:
 def test_other_methods_are_told_which_there_are() -> None:
     with pytest.raises(Refused) as refused:
         ROUTER.find("DELETE", "/jobs")
-    assert (refused.value.status, refused.value.allow) == (405, "GET, HEAD, POST")
+    assert (refused.value.status, refused.value.headers) == (405, {"Allow": "GET, HEAD, POST"})
     assert ROUTER.find("HEAD", "/jobs")[0].methods == {"GET", "HEAD"}
     for method in ("GET", "PUT", "TRACE", "WHATEVER"):
         assert ROUTER.find(method, "/setup")[0].classic

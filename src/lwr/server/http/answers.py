@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import errno
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
 
 from aiohttp import web
 
 from lwr import errors
+
+#: Tus has a status of its own, in no other standard.
+CHECKSUM_MISMATCH = 460
 
 #: By class; the nearest base counts.
 STATUS: dict[type[errors.LwrError], HTTPStatus] = {
@@ -32,23 +36,25 @@ class Refused(Exception):
 
     Args:
         code: stable, for programs. detail: a sentence. hint: what to do now.
-        allow: the methods that the path takes, for 405.
+        headers: go with it.
     """
 
-    def __init__(self, status: HTTPStatus, code: str, detail: str, hint: str = "", *, allow: str = "") -> None:
+    def __init__(
+        self, status: int, code: str, detail: str, hint: str = "", *, headers: Mapping[str, str] | None = None
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.code = code
         self.detail = detail
         self.hint = hint
-        self.allow = allow
+        self.headers = dict(headers or {})
 
     @classmethod
     def by(cls, error: errors.LwrError) -> Refused:
         """What an error of LWR's means over HTTP; a full disk has a status of its own."""
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            status = HTTPStatus.INSUFFICIENT_STORAGE
+            status: int = HTTPStatus.INSUFFICIENT_STORAGE
         else:
             status = next(STATUS[base] for base in type(error).__mro__ if base in STATUS)
         return cls(status, error.code, error.message, error.hint)
@@ -65,11 +71,12 @@ class Refused(Exception):
 
     def problem(self, request_id: str) -> web.Response:
         """The answer as problem+json."""
+        title = "Checksum Mismatch" if self.status == CHECKSUM_MISMATCH else HTTPStatus(self.status).phrase
         answer = web.Response(
             body=json.dumps(
                 {
                     "type": "about:blank",
-                    "title": self.status.phrase,
+                    "title": title,
                     "status": int(self.status),
                     "code": self.code,
                     "detail": self.detail,
@@ -78,11 +85,11 @@ class Refused(Exception):
                 }
             ).encode(),
             status=self.status,
+            reason=title,
+            headers=self.headers,
             content_type="application/problem+json",
         )
-        if self.allow:
-            answer.headers["Allow"] = self.allow
-        if self.status is HTTPStatus.UNAUTHORIZED:
+        if self.status == HTTPStatus.UNAUTHORIZED:
             answer.headers["WWW-Authenticate"] = 'Bearer realm="LWR"'
         return answer
 

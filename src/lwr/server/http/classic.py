@@ -14,7 +14,7 @@ from lwr.errors import BadName, NotFound
 from lwr.server.http.answers import json_answer
 from lwr.server.http.downloads import Downloads
 from lwr.server.http.pool import Pool
-from lwr.server.http.rest import Jobs, no_cache
+from lwr.server.http.rest import Jobs
 from lwr.server.http.routing import Call, Handler, Route
 from lwr.server.http.uploads import Uploads
 
@@ -34,7 +34,7 @@ _UPLOADS = {
 
 
 def routes(jobs: Jobs, uploads: Uploads, downloads: Downloads, pool: Pool) -> list[Route]:
-    """The routes of section 9 of LWR's HTTP API."""
+    """The routes of section 9 of LWR's HTTP API; those of the cache are in `lwr.server.http.cache`."""
     files = _Files(uploads, downloads, pool)
     handlers: dict[str, Handler] = {
         "/setup": jobs.setup,
@@ -46,9 +46,6 @@ def routes(jobs: Jobs, uploads: Uploads, downloads: Downloads, pool: Pool) -> li
         "/input_path": files.input_path,
         "/output_path": files.output_path,
         "/get_output_type": files.output_type,
-        "/file_available": no_cache,
-        "/cache_required": no_cache,
-        "/cache_insert": no_cache,
         **{path: partial(uploads.upload_as, kind_name) for path, kind_name in _UPLOADS.items()},
     }
     plain = [Route(path, handler, classic=True) for path, handler in handlers.items()]

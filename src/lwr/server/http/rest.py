@@ -24,14 +24,15 @@ from lwr.core.wire import (
 )
 from lwr.errors import LwrError, NotFound
 from lwr.server.engine import Engine
-from lwr.server.http.answers import Refused, json_answer, ok
+from lwr.server.http.answers import json_answer, ok
 from lwr.server.http.downloads import Downloads
 from lwr.server.http.pool import Pool
+from lwr.server.http.resumable import Resumable
 from lwr.server.http.routing import Call, Route, route
 from lwr.server.http.uploads import Uploads
 
 
-def routes(jobs: Jobs, uploads: Uploads, downloads: Downloads) -> list[Route]:
+def routes(jobs: Jobs, uploads: Uploads, resumable: Resumable, downloads: Downloads) -> list[Route]:
     """The REST routes of sections 4 and 5 of LWR's HTTP API and of Pulsar's clients."""
     return [
         route("POST", "/jobs", jobs.setup),
@@ -39,11 +40,11 @@ def routes(jobs: Jobs, uploads: Uploads, downloads: Downloads) -> list[Route]:
         route("GET", "/jobs/{job_id}/status", jobs.status),
         route("PUT", "/jobs/{job_id}/cancel", jobs.cancel),
         route("DELETE", "/jobs/{job_id}", jobs.clean),
-        route("POST PUT", "/jobs/{job_id}/files", uploads.upload),
+        route("POST", "/jobs/{job_id}/files", resumable.post),
+        route("PUT", "/jobs/{job_id}/files", uploads.upload),
+        *resumable.routes(),
         route("GET", "/jobs/{job_id}/files", downloads.download, file=True),
         route("GET", "/jobs/{job_id}/files/path", downloads.path),
-        route("PUT POST", "/cache", no_cache),
-        route("GET", "/cache/status", no_cache),
         route("GET", "/healthz", healthz),
     ]
 
@@ -121,8 +122,3 @@ class Jobs:
 async def healthz(_: Call) -> web.StreamResponse:
     """What Pulsar answers, with our own version beside the one that is announced."""
     return json_answer({"version": PULSAR_VERSION, "lwr_version": __version__})
-
-
-async def no_cache(_: Call) -> web.StreamResponse:
-    """What every cache route answers, and an upload that names a cached file."""
-    raise Refused.no_cache()

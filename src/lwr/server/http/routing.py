@@ -22,13 +22,15 @@ from lwr.server.http.answers import Refused
 
 Handler = Callable[["Call"], Awaitable[web.StreamResponse]]
 
+_VARIABLES = ("{job_id}", "{upload}")
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """A path and what answers there.
 
     Args:
-        path: `{job_id}` may stand for its second segment.
+        path: `{job_id}` may stand for its second segment, `{upload}` for its fourth.
         methods: those it takes; empty for any.
         classic: whether its readers know the words of LWR's classic routes only.
         open: answers without the secret.
@@ -111,7 +113,7 @@ class Router:
     def __init__(self, routes: Iterable[Route]) -> None:
         self._routes: dict[tuple[str, ...], list[Route]] = {}
         for each in routes:
-            shape = tuple("{}" if part == "{job_id}" else part for part in each.path.strip("/").split("/"))
+            shape = tuple("{}" if part in _VARIABLES else part for part in each.path.strip("/").split("/"))
             self._routes.setdefault(shape, []).append(each)
 
     def find(self, method: str, path: str) -> tuple[Route, str, dict[str, str]]:
@@ -130,6 +132,9 @@ class Router:
         if found is None and len(segments) > 1 and segments[1]:
             found = self._routes.get((segments[0], "{}", *segments[2:]))
             in_path = {"job_id": segments[1]}
+            if found is None and len(segments) == 4 and segments[3]:
+                found = self._routes.get((segments[0], "{}", segments[2], "{}"))
+                in_path["upload"] = segments[3]
         if found is None:
             raise NotFound("There is nothing at this path.", "The routes stand in LWR's documentation.")
         check_manager_name(manager)
@@ -138,7 +143,10 @@ class Router:
                 return each, manager, in_path
         allowed = ", ".join(sorted(frozenset[str]().union(*(each.methods for each in found))))
         raise Refused(
-            HTTPStatus.METHOD_NOT_ALLOWED, "method-not-allowed", f"This path takes {allowed} only.", allow=allowed
+            HTTPStatus.METHOD_NOT_ALLOWED,
+            "method-not-allowed",
+            f"This path takes {allowed} only.",
+            headers={"Allow": allowed},
         )
 
 
