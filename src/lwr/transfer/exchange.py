@@ -49,6 +49,12 @@ class _Here:
     line: Line
 
 
+class _Session(requests.Session):
+    # Redirects are ours: requests would read all of their bodies, however long.
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        return None
+
+
 class Exchange:
     """For any number of threads: each has its own connections, which are kept alive until `close`."""
 
@@ -114,7 +120,7 @@ class Exchange:
         here: _Here | None = getattr(self._threads, "here", None)
         if here is None:
             line = Line(self._reach, self._connect_timeout_s, self._resolve)
-            session = requests.Session()
+            session = _Session()
             session.trust_env = False  # of the environment we take what we name, and never .netrc
             session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
             session.headers.update({"User-Agent": f"lwr/{__version__}", "Accept-Encoding": "identity"})
@@ -174,9 +180,10 @@ class Exchange:
             )
         except requests.RequestException:
             raise
-        except OSError:
+        except (OSError, ValueError):
             raise BadRequest(
-                f"Could not {what}: the certificates in REQUESTS_CA_BUNDLE cannot be read.", "Correct its path."
+                f"Could not {what}: the request cannot be formed.",
+                "Check the URL, and REQUESTS_CA_BUNDLE if it is set.",
             ) from None
 
     def _proxies(self, url: str) -> dict[str, str]:
@@ -194,6 +201,8 @@ def pieces(response: requests.Response) -> Iterator[bytes]:
         if not piece:
             return
         yield piece
+    # urllib3 does so when it reads the end, which is not read where the length is known.
+    raw.release_conn()
 
 
 def beginning(response: requests.Response, most_bytes: int) -> bytes:

@@ -15,7 +15,7 @@ import requests
 from lwr.errors import BadTransfer, PeerRefused
 from lwr.transfer.bookmark import Bookmark, bookmark_of_answer
 from lwr.transfer.digests import WANT_DIGEST, sha256_of_field
-from lwr.transfer.exchange import Exchange, is_html, pieces
+from lwr.transfer.exchange import Exchange, beginning, is_html, pieces
 from lwr.transfer.interrupt import Interrupt
 from lwr.transfer.partial import Partial, Transferred
 from lwr.transfer.reach import shown
@@ -133,6 +133,7 @@ def size_of(exchange: Exchange, url: str, interrupt: Interrupt) -> int | None:
     """What HEAD says of a file's size in bytes; None when it does not, or there is no such file."""
     what = f"ask for the size of {file_name(url)} at {shown(url)}"
     with exchange.answer("HEAD", url, what, interrupt, also=_NO_SIZE) as response:
+        beginning(response, 0)  # none, but then the connection can be used again
         if response.status_code >= 300 or is_page(response.headers, url):
             return None
         return bookmark_of_answer(response.headers).total_bytes

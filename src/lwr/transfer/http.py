@@ -16,7 +16,7 @@ from lwr.transfer.bodies import Body, Form, OnBytes, Upload
 from lwr.transfer.bookmark import bookmark_of_text
 from lwr.transfer.digests import sha256_of_field
 from lwr.transfer.exchange import Exchange, beginning, is_html
-from lwr.transfer.fetching import Fetch, file_name, size_of
+from lwr.transfer.fetching import Fetch, size_of
 from lwr.transfer.interrupt import Interrupt
 from lwr.transfer.jobfiles import OpenFile
 from lwr.transfer.lines import Resolve, resolve
@@ -134,17 +134,17 @@ class Web:
         source.file.seek(from_bytes)
         upload = Upload(source.file, source.size_bytes - from_bytes, name, moved)
         form = Form("file", name, upload)
-        headers = self.send("POST", url, interrupt, {"Content-Type": form.content_type}, form)
+        headers = self.send("POST", url, name, interrupt, {"Content-Type": form.content_type}, form)
         arrived = sha256_of_field(headers.get("Repr-Digest", ""))
         if arrived is not None and arrived != upload.digest():
             raise BadTransfer(f"Could not deliver {name}: the bytes changed on the way (SHA-256 differs).")
         return Transferred(len(upload), upload.digest(), "framing" if arrived is None else "sha-256")
 
     def send(
-        self, method: str, url: str, interrupt: Interrupt, headers: Mapping[str, str], body: Body | bytes
+        self, method: str, url: str, name: str, interrupt: Interrupt, headers: Mapping[str, str], body: Body | bytes
     ) -> Mapping[str, str]:
-        """Send one request of a delivery; the headers of its answer. A web page in it is none: BadTransfer."""
-        what = f"deliver {file_name(url)} to {shown(url)}"
+        """Send one request of the delivery of a file; the headers of its answer. A web page is none: BadTransfer."""
+        what = f"deliver {name} to {shown(url)}"
         with self._exchange.answer(method, url, what, interrupt, headers=headers, body=body) as response:
             # Read at any rate, so that the connection can be used again. (Peers call their "ok" HTML.)
             said = beginning(response, _MOST_OF_AN_ANSWER_BYTES)

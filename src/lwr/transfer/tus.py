@@ -125,7 +125,7 @@ def deliver_tus(
         return web.deliver(files_url, source, name, interrupt, on_bytes)
 
     def send(method: str, url: str, headers: Mapping[str, str], body: Body | bytes) -> Mapping[str, str]:
-        return web.send(method, url, interrupt, headers, body)
+        return web.send(method, url, name, interrupt, headers, body)
 
     def moved(sent_bytes: int) -> None:
         interrupt.check()
