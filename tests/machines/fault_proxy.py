@@ -152,8 +152,10 @@ class FaultProxy:
         finally:
             for way in ways:
                 way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-            _close(server_writer, reset=fault.reset)
+            try:
+                await asyncio.gather(*ways, return_exceptions=True)
+            finally:  # the proxy may be stopped at this very moment
+                _close(server_writer, reset=fault.reset)
 
 
 class _Stream:
