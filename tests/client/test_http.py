@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 import os
 import socket
@@ -11,19 +10,17 @@ import threading
 from pathlib import Path
 
 import pytest
-import requests
 
 from lwr.client.endpoint import Endpoint
 from lwr.client.http import Conversation
-from lwr.errors import BadRequest, BadTransfer, LwrError, PeerRefused, PeerUnreachable, ServerError
-from lwr.transfer.answers import compare, foreign
+from lwr.client.parts import PartFile
+from lwr.errors import BadRequest, BadTransfer, PeerRefused, PeerUnreachable, ServerError
 from lwr.transfer.bodies import PIECE_BYTES, Upload
 from lwr.transfer.digests import digest_field
 from tests.client.scripted import Answer, json_answer, scripted
 
 DATA = bytes(range(256)) * 5000  # more than one piece
 DIGEST = {"Repr-Digest": digest_field(hashlib.sha256(DATA).digest())}
-ASKED = "Could not do it: "
 
 
 def nobody(_: int) -> None:
@@ -41,42 +38,10 @@ def body(data: bytes = DATA, size_bytes: int | None = None) -> Upload:
 def fetch(url: str, target: Path) -> None:
     conversation = talk(url)
     try:
-        conversation.fetch("file", {}, target, "do it", nobody)
+        with PartFile(target) as part:
+            conversation.fetch("file", {}, part, "do it", nobody)
     finally:
         conversation.close()
-
-
-ALL = [
-    error
-    for error in vars(requests.exceptions).values()
-    if inspect.isclass(error) and issubclass(error, requests.RequestException)
-]
-MAY_PASS = {"ConnectionError", "ProxyError", "ConnectTimeout", "ReadTimeout", "Timeout"}
-SPOILED = {"ChunkedEncodingError", "ContentDecodingError", "StreamConsumedError", "UnrewindableBodyError"}
-OURS = {"InvalidURL", "MissingSchema", "InvalidSchema", "InvalidHeader", "InvalidProxyURL", "URLRequired"}
-
-
-@pytest.mark.parametrize("kind", ALL, ids=lambda kind: str(kind.__name__))
-def test_every_error_of_requests_is_one_of_ours(kind: type[requests.RequestException]) -> None:
-    raised = kind("text", "", 0) if kind is requests.exceptions.JSONDecodeError else kind("text")
-    error = foreign(raised, "do it", "http://h/")
-    name = kind.__name__
-    expected: type[LwrError] = PeerRefused
-    if name in MAY_PASS:
-        expected = PeerUnreachable
-    elif name in SPOILED:
-        expected = BadTransfer
-    elif name in OURS:
-        expected = BadRequest
-    assert type(error) is expected
-    assert error.transient == (name in MAY_PASS | SPOILED)
-    assert error.message.startswith(ASKED)
-
-
-def test_the_reason_is_the_innermost_one() -> None:
-    raised = requests.ConnectionError("long and ugly")
-    raised.__cause__ = ConnectionResetError(104, "Connection reset by peer")
-    assert "(Connection reset by peer)" in foreign(raised, "do it", "http://h/").message
 
 
 def test_nobody_there() -> None:
@@ -219,7 +184,8 @@ def test_a_download_replaces_its_target(headers: dict[str, str], checked: str, t
     with scripted(Answer(body=DATA, headers=headers)) as server:
         conversation = talk(server.url)
         for _ in range(2):
-            receipt = conversation.fetch("x", {}, target, "do it", nobody)
+            with PartFile(target) as part:
+                receipt = conversation.fetch("x", {}, part, "do it", nobody)
             assert (receipt.size_bytes, receipt.checked) == (len(DATA), checked)
         conversation.close()
     assert target.read_bytes() == DATA
@@ -248,22 +214,10 @@ def test_a_page_of_somebody_between_is_not_taken_for_a_file(tmp_path: Path) -> N
     with scripted(sent, Answer(body=b"<html>Please log in</html>")) as server:
         conversation = talk(server.url)
         conversation.send("x", {}, body(b"x"), "do it")
-        with pytest.raises(BadTransfer, match="no digest"):
-            conversation.fetch("x", {}, tmp_path / "target", "do it", nobody)
+        with PartFile(tmp_path / "target") as part, pytest.raises(BadTransfer, match="no digest"):
+            conversation.fetch("x", {}, part, "do it", nobody)
         conversation.close()
     assert list(tmp_path.iterdir()) == []
-
-
-def test_what_came_is_held_against_what_was_announced() -> None:
-    sha256 = hashlib.sha256(DATA).digest()
-    size = {"Content-Length": str(len(DATA))}
-    assert compare(DIGEST | size, len(DATA), sha256, "do it").checked == "sha-256"
-    assert compare(size, len(DATA), sha256, "do it").checked == "size"
-    assert compare({}, len(DATA), sha256, "do it").checked == "framing"
-    with pytest.raises(BadTransfer, match=f"{len(DATA) - 1} of {len(DATA)} bytes came"):
-        compare(size, len(DATA) - 1, sha256, "do it")
-    with pytest.raises(BadTransfer, match="changed on the way"):
-        compare(DIGEST, len(DATA), bytes(32), "do it")
 
 
 def test_a_target_that_cannot_be_written(tmp_path: Path) -> None:
@@ -272,18 +226,10 @@ def test_a_target_that_cannot_be_written(tmp_path: Path) -> None:
         fetch(server.url, tmp_path / "file" / "target")
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_tried_again() -> None:
-    error = foreign(requests.exceptions.SSLError("self-signed certificate"), "do it", "https://h/")
-    assert not error.transient
-    assert "REQUESTS_CA_BUNDLE" in error.hint
-
-
 def test_a_bundle_of_certificates_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
-    conversation = talk("https://127.0.0.1:9/")
     with pytest.raises(BadRequest, match=r"/nowhere/ca\.pem"):
-        conversation.ask("GET", "x", {}, "do it")
-    conversation.close()
+        talk("https://127.0.0.1:9/")
 
 
 def ask_host(host: str) -> None:

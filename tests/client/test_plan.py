@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lwr.client.places import RemotePlaces
 from lwr.client.plan import SENT_KINDS, JobRequest, LocalFile, Word, command_line, plan
-from lwr.client.remote import RemotePlaces
 from lwr.core.staging import Mover
 from lwr.errors import BadName, BadRequest
 

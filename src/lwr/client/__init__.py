@@ -20,8 +20,9 @@ from lwr.client.job import (
     Submitted,
     run_job,
 )
+from lwr.client.places import RemotePlaces
 from lwr.client.plan import JobRequest, LocalFile
-from lwr.client.remote import RemotePlaces, RemoteServer, RemoteStatus
+from lwr.client.remote import RemoteServer, RemoteStatus
 from lwr.transfer.partial import Transferred
 from lwr.transfer.retry import Patience
 

@@ -5,8 +5,9 @@ The first that fails ends the others at once, as does whoever interrupts the cal
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
@@ -32,6 +33,7 @@ def each(items: Iterable[Item], work: Callable[[Item, Interrupt], None], at_a_ti
     waiting = iter(items)
     mutex = threading.Lock()
     nothing = object()
+    ended: queue.SimpleQueue[None] = queue.SimpleQueue()
 
     def labour() -> None:
         try:
@@ -39,24 +41,27 @@ def each(items: Iterable[Item], work: Callable[[Item, Interrupt], None], at_a_ti
                 with mutex:
                     item = next(waiting, nothing)
                 if item is nothing:
-                    return
+                    break
                 work(item, interrupt)  # type: ignore[arg-type]  # what is not `nothing` is an Item
         except BaseException as error:  # it is raised again, in the caller's thread
             failures.append(error)
             interrupt.set()
+        ended.put(None)
 
-    workers = [threading.Thread(target=labour, name=f"lwr-{number}", daemon=True) for number in range(at_a_time)]
+    # Not joined: a `join` that Ctrl-C interrupts takes the thread for one that has ended (bpo-45274).
+    running = 0
     try:
-        for worker in workers:
-            worker.start()
-        for worker in workers:
-            worker.join()
+        for number in range(at_a_time):
+            running += 1
+            threading.Thread(target=labour, name=f"lwr-{number}", daemon=True).start()
+        while running:
+            ended.get()
+            running -= 1
     except BaseException:
         interrupt.set()
-        until = time.monotonic() + _FAREWELL_S
-        for worker in workers:
-            if worker.ident is not None:
-                worker.join(max(0.0, until - time.monotonic()))
+        with contextlib.suppress(queue.Empty):
+            for _ in range(running):
+                ended.get(timeout=_FAREWELL_S)
         raise
     if failures:
         raise failures[0]

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lwr.client.collect import written
+from lwr.client.places import RemotePlaces
 from lwr.client.plan import JobRequest, LocalFile, command_line, plan
-from lwr.client.remote import RemotePlaces, RemoteServer, RemoteStatus
+from lwr.client.remote import RemoteServer, RemoteStatus
 from lwr.core.outputs import collect_declared
 from lwr.core.staging import Mover
 from lwr.errors import BadRequest, LwrError, PeerUnreachable

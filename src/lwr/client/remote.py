@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,42 +18,23 @@ from types import TracebackType
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from lwr.client.caching import CacheRoutes, Contents, Place, contents_from_environ
 from lwr.client.endpoint import Endpoint
-from lwr.client.http import Conversation
-from lwr.errors import BadRequest, LwrError, PeerError, PeerRefused
+from lwr.client.http import NEVER, Conversation
+from lwr.client.parts import Addresses, PartFile
+from lwr.client.places import RemotePlaces, separator_of, told_places
+from lwr.client.resumable import ResumableUpload
+from lwr.errors import BadRequest, LwrError, PeerRefused
 from lwr.transfer.bodies import OnBytes, Upload
+from lwr.transfer.digests import WANT_DIGEST, sha256_of_field
+from lwr.transfer.interrupt import Interrupt, Interrupted
 from lwr.transfer.partial import Transferred
 from lwr.transfer.retry import Patience
 
 Result = TypeVar("Result")
 
-_DIRECTORIES = {
-    "input": "inputs_directory",
-    "config": "configs_directory",
-    "tool": "tools_directory",
-    "workdir": "working_directory",
-    "metadata": "metadata_directory",
-    "unstructured": "unstructured_files_directory",
-    "output": "outputs_directory",
-    "output_workdir": "working_directory",
-    "output_metadata": "metadata_directory",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class RemotePlaces:
-    """Where a job's files live on the server, as its answer to the set-up says."""
-
-    job_id: str
-    separator: str
-    directories: Mapping[str, str]  # by kind of file; a kind that an old server lacks is missing
-
-    def path(self, kind: str, name: str) -> str:
-        """The remote path of a file; `name` is '/'-relative. Raises PeerError when the server has no such place."""
-        if kind not in self.directories:
-            raise PeerError(f"This server has no place for files of type `{kind}`.", "It is too old for this job.")
-        parts = [self.directories[kind].rstrip("/\\"), *(part for part in name.split("/") if part)]
-        return self.separator.join(parts)
+#: From this size on a file goes in pieces that a cut line does not undo, if the server takes it so.
+RESUMABLE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +64,17 @@ def nobody(_: int) -> None:
 
 
 class RemoteServer:
-    """A server as its client sees it. For one thread at a time; close it, or use `with`.
+    """A server as its client sees it. Thread-safe, but for `in_a_hurry`; close it, or use `with`.
 
     Every method may raise PeerUnreachable, PeerRefused or BadTransfer, when patience is over or trying again cannot
-    help.
+    help; those that take an Interrupt, Interrupted.
+
+    Args:
+        on_retry: told of each failure that is followed by another try, with the pause before it in seconds; from the
+            thread that tries.
+        memory: a directory for what a later process needs to go on with uploads that were cut; None: only this
+            process goes on with them.
+        contents: what is known of contents that servers may have, to be shared by several servers and jobs.
     """
 
     def __init__(
@@ -95,8 +84,14 @@ class RemoteServer:
         *,
         patience: Patience | None = None,
         on_retry: Callable[[LwrError, float], None] | None = None,
+        memory: Path | None = None,
+        contents: Contents | None = None,
     ) -> None:
         self._http = Conversation(Endpoint(url, token))
+        self._addresses = Addresses(memory)
+        self._contents = contents or contents_from_environ(os.environ)
+        self._cache = CacheRoutes(self._http, self._patiently)
+        self._takes_pieces = True  # until it is seen not to
         self.patience = patience or Patience()
         self.on_retry = on_retry or (lambda error, pause_s: None)
 
@@ -116,8 +111,22 @@ class RemoteServer:
         """Close the connections. May be called twice."""
         self._http.close()
 
-    def _patiently(self, call: Callable[[], Result]) -> Result:
-        return self.patience.run(call, self.on_retry)
+    def _patiently(self, call: Callable[[], Result], interrupt: Interrupt | None = None) -> Result:
+        patience = self.patience if interrupt is None else replace(self.patience, sleep=interrupt.wait)
+        return patience.run(call, self.on_retry)
+
+    def _while_it_moves(
+        self, call: Callable[[], Result], interrupt: Interrupt | None, reached_bytes: Callable[[], int]
+    ) -> Result:
+        """The same for what goes on where it was cut: patience begins anew whenever it got further."""
+        best_bytes = reached_bytes()
+        while True:
+            try:
+                return self._patiently(call, interrupt)
+            except LwrError as error:
+                if not error.transient or reached_bytes() <= best_bytes:
+                    raise
+                best_bytes = reached_bytes()
 
     @contextlib.contextmanager
     def in_a_hurry(self, total_s: float) -> Iterator[None]:
@@ -141,35 +150,67 @@ class RemoteServer:
         reply = self._patiently(lambda: self._http.ask_json("POST", "jobs", query, what))
         if not isinstance(reply, dict) or not isinstance(reply.get("working_directory"), str):
             raise PeerRefused(f"Could not {what}: what answers at {self.url} does not speak LWR.", "Check the address.")
-        directories = {kind: reply[key] for kind, key in _DIRECTORIES.items() if isinstance(reply.get(key), str)}
-        # LWR's servers before 2013 kept configuration files in the working directory.
-        directories.setdefault("config", directories["workdir"])
-        return RemotePlaces(str(reply.get("job_id") or job_id), _separator(reply), directories)
+        return told_places(reply, job_id)
 
     def upload(
-        self, job_id: str, kind: str, name: str, source: Path | bytes, on_bytes: OnBytes = nobody
+        self,
+        job_id: str,
+        kind: str,
+        name: str,
+        source: Path | bytes,
+        on_bytes: OnBytes = nobody,
+        interrupt: Interrupt | None = None,
     ) -> Transferred:
         """Send a file (or bytes) as `name` of `kind`; an earlier one of that name is replaced.
+
+        Called again after an error, also by a later process that has the same `memory`, a large file goes on where it
+        was cut.
 
         Raises:
             BadRequest: `source` cannot be read.
         """
         what = f"send {name} to job {job_id}"
         query = {"job_id": job_id, "name": name, "type": kind}
+        path = f"jobs/{_part(job_id)}/files"
+        pieces = ResumableUpload(self._http, self._addresses, path, query, what)
+        ends = interrupt or NEVER
 
         def send() -> Transferred:
             try:
-                file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
+                file = io.BytesIO(source) if isinstance(source, bytes) else source.open("rb", buffering=0)
             except OSError as error:
                 raise BadRequest(f"{source!s} cannot be read: {error.strerror}.", "Check its name.") from error
             with file:
                 size_bytes = file.seek(0, io.SEEK_END)
                 file.seek(0)
-                return self._http.send(
-                    f"jobs/{_part(job_id)}/files", query, Upload(file, size_bytes, name, on_bytes), what
-                )[1]
+                if size_bytes >= RESUMABLE_BYTES and self._takes_pieces:
+                    moved = pieces.send(file, size_bytes, name, on_bytes, ends)
+                    if moved is not None:
+                        return moved
+                    self._takes_pieces = False
+                return self._http.send(path, query, Upload(file, size_bytes, name, on_bytes), what, ends)[1]
 
-        return self._patiently(send)
+        def upload() -> Transferred:
+            return self._while_it_moves(send, interrupt, lambda: pieces.reached_bytes)
+
+        if isinstance(source, bytes):
+            return upload()
+        return self._contents.send(self._cache, Place(job_id, kind, name), source, upload, ends)
+
+    def arrived(self, job_id: str, kind: str, name: str) -> Transferred | None:
+        """What the server has of a file of a job, with its digest; None when it is not there or tells none."""
+        query = {"job_id": job_id, "name": name, "type": kind}
+        path, what = f"jobs/{_part(job_id)}/files", f"ask for {name} of job {job_id}"
+
+        def ask() -> Transferred | None:
+            with self._http.exchange("HEAD", path, query, what, headers=WANT_DIGEST, accepted=(404, 405)) as answer:
+                sha256 = sha256_of_field(answer.headers.get("Repr-Digest", ""))
+                length = answer.headers.get("Content-Length", "")
+                if answer.status != 200 or sha256 is None or not length.isdigit():
+                    return None
+                return Transferred(int(length), sha256, "sha-256")
+
+        return self._patiently(ask)
 
     def submit(
         self,
@@ -178,16 +219,21 @@ class RemoteServer:
         *,
         env: Sequence[Mapping[str, str]] = (),
         params: Mapping[str, str] | None = None,
+        remote_staging: Mapping[str, Any] | None = None,
+        setup: Mapping[str, Any] | None = None,
     ) -> None:
         """Have the job run. When this returns, the server has it for good.
 
         Args:
             env: items as the peers send them: `{"name": ..., "value": ...}`, `{"file": ...}`, `{"execute": ...}`.
             params: what the server's manager takes (`native_specification`, ...).
+            remote_staging: what the server moves itself (lwr.core.staging).
+            setup: has the job set up before, with these parameters: for one whose places were computed here.
         """
         query = {"job_id": job_id, "command_line": command_line}
         query |= {"env": json.dumps(list(env))} if env else {}
-        query |= {"params": json.dumps(dict(params))} if params else {}
+        for key, value in (("params", params), ("remote_staging", remote_staging), ("setup_params", setup)):
+            query |= {key: json.dumps(dict(value))} if value else {}
         self._patiently(lambda: self._http.ask("POST", f"jobs/{_part(job_id)}/submit", query, f"submit job {job_id}"))
 
     def status(self, job_id: str) -> RemoteStatus:
@@ -209,18 +255,48 @@ class RemoteServer:
             outputs=_names(reply.get("outputs_directory_contents")),
             working=_names(reply.get("working_directory_contents")),
             metadata=_names(reply.get("metadata_directory_contents")),
-            separator=_separator(reply),
+            separator=separator_of(reply),
         )
 
-    def download(self, job_id: str, kind: str, name: str, target: Path, on_bytes: OnBytes = nobody) -> Transferred:
+    def download(
+        self,
+        job_id: str,
+        kind: str,
+        name: str,
+        target: Path,
+        on_bytes: OnBytes = nobody,
+        interrupt: Interrupt | None = None,
+    ) -> Transferred:
         """Fetch a file of a job to `target`, which is only there when it is whole.
+
+        When that fails in a way that may pass, or is interrupted, what came of a large file stays beside the target,
+        and a later call, also of another process, goes on with it. `lwr.client.parts.discard` removes it.
 
         Raises:
             ServerError: this machine could not keep it.
         """
         query = {"name": name, "job_id": job_id, "type": kind}
         what, path = f"fetch {name} of job {job_id}", f"jobs/{_part(job_id)}/files"
-        return self._patiently(lambda: self._http.fetch(path, query, target, what, on_bytes))
+        with PartFile(target) as part:
+            part.keep = True
+            try:
+                return self._while_it_moves(
+                    lambda: self._http.fetch(path, query, part, what, on_bytes, interrupt or NEVER),
+                    interrupt,
+                    lambda: part.size_bytes if part.bookmark else 0,
+                )
+            except LwrError as error:
+                part.keep = error.transient or isinstance(error, Interrupted)
+                raise
+
+    def path(self, job_id: str, kind: str, name: str) -> str:
+        """Where a file of a job is, or would be, on the server's machine."""
+        query = {"job_id": job_id, "name": name, "type": kind}
+        what, path = f"ask for the place of {name} of job {job_id}", f"jobs/{_part(job_id)}/files/path"
+        reply = self._patiently(lambda: self._http.ask_json("GET", path, query, what))
+        if not isinstance(reply, dict) or not isinstance(reply.get("path"), str):
+            raise PeerRefused(f"Could not {what}: the answer has no path.", "Check the address.")
+        return str(reply["path"])
 
     def cancel(self, job_id: str) -> None:
         """Wish a job's end; `status` tells when it is there. A job that is unknown or over: nothing happens."""
@@ -259,9 +335,3 @@ def _part(job_id: str) -> str:
 
 def _names(value: object) -> tuple[str, ...]:
     return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
-
-
-def _separator(reply: Mapping[str, Any]) -> str:
-    properties = reply.get("system_properties")
-    told = properties.get("separator") if isinstance(properties, dict) else reply.get("path_separator")
-    return "\\" if told == "\\" else "/"
