@@ -70,11 +70,11 @@ def our_client() -> Iterator[OurClient]:
         yield OurClient(process)
 
 
-def pulsar_staging_s(url: str, directory: Path) -> float:
-    """The seconds that Pulsar's client takes to send all files of a directory as one job's inputs and to submit it."""
+def pulsar_staging(url: str, directory: Path) -> Mapping[str, float]:
+    """Have Pulsar's client send all files of a directory as one job's inputs. Returns its `stage_s` and `submit_s`."""
     command: list[str | Path] = [PULSAR_BIN / "python", Path(__file__).with_name("pulsar_client.py"), url, directory]
     done = subprocess.run(command, env=_ENVIRON, capture_output=True, text=True, check=False, timeout=600)
-    said = re.search(r"^seconds (\S+)$", done.stdout, re.MULTILINE)
+    said = re.search(r"^seconds (\S+) (\S+)$", done.stdout, re.MULTILINE)
     if said is None:
         raise SystemExit(f"Pulsar's client failed:\n{done.stdout}\n{done.stderr}")
-    return float(said[1])
+    return {"stage_s": float(said[1]), "submit_s": float(said[2])}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TypeVar
+
+Figure = TypeVar("Figure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +56,12 @@ class Row:
 Topic = Callable[[Plan], list[Row]]
 
 
-def interleaved(measure: list[Callable[[], float]], pairs_count: int) -> list[list[float]]:
+def interleaved(measure: Sequence[Callable[[], Figure]], pairs_count: int) -> list[list[Figure]]:
     """Measure each in turn, again and again, so that what else the machine does hits all alike.
 
     Returns, for each callable, its figures by round. The order turns around from round to round.
     """
-    rounds: list[list[float]] = [[] for _ in measure]
+    rounds: list[list[Figure]] = [[] for _ in measure]
     for number in range(pairs_count):
         order = range(len(measure)) if number % 2 == 0 else range(len(measure) - 1, -1, -1)
         for which in order:
