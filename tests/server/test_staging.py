@@ -85,12 +85,10 @@ def server(tmp_path: Path) -> Iterator[Served]:
         yield running
 
 
-def begin(
-    server: Served, staging: Mapping[str, Any], command: str = COPY, *, job_id: str = "7", **more: object
-) -> None:
-    server.setup(job_id)
-    query = {"command_line": command, "remote_staging": json.dumps(staging), **more}
-    answer = server.ask("POST", f"/jobs/{job_id}/submit", query=query)
+def begin(server: Served, staging: Mapping[str, Any], command: str = COPY, *, extras: str = "{}") -> None:
+    server.setup("7")
+    query = {"command_line": command, "remote_staging": json.dumps(staging), "submit_extras": extras}
+    answer = server.ask("POST", "/jobs/7/submit", query=query)
     assert (answer.status, answer.body) == (200, b"OK"), answer.body
 
 
@@ -267,14 +265,14 @@ class TestInputs:
         assert moved < len(CONTENT) + 2 * 1024 * 1024
 
     def test_one_failure_ends_the_others(self, galaxy: Galaxy, server: Served) -> None:
-        staging = galaxy.staging("remote_transfer")
+        galaxy.input.unlink()
+        staging = galaxy.staging("remote_copy")
         with FaultProxy(galaxy.files.port, otherwise=Fault(delay_s=600)) as silent:
             endpoint = galaxy.files.endpoint_at(silent.port)
             for number in range(20):
                 path = galaxy.disk / f"{number}"
                 action = galaxy.action("remote_transfer", path, "input", endpoint)
                 staging["setup"].append({"name": f"{number}", "type": "input", "action": action})
-            galaxy.files.fail_next(404)
             begin(server, staging)
             assert server.finished("7")["status"] == "failed"
 

@@ -18,8 +18,7 @@ from typing import Protocol
 import structlog
 
 from lwr.core.job import CANCELLED_REASON, Job, JobState, Move
-from lwr.core.mapper import mapper_from_wire
-from lwr.core.outputs import Collection, Written, client_outputs_from_wire, collect
+from lwr.core.outputs import Collection
 from lwr.core.places import Area, JobLayout, resolve
 from lwr.core.receipt import FileRecord, FileState
 from lwr.core.staging import Mover, Step, Way, plan_from_wire
@@ -28,7 +27,7 @@ from lwr.core.wire import FILE_KINDS, Submission
 from lwr.errors import LwrError, NotFound, PeerError, PeerRefused
 from lwr.faults import fault
 from lwr.managers.manager import JobManager
-from lwr.server import results
+from lwr.server import collection, results
 from lwr.server.ledger import Ledger
 from lwr.server.moves import Means, Moves, check, components_of
 from lwr.server.store import FileDigest, Store
@@ -280,16 +279,17 @@ class Stagers:
             )
         stored = self._store.submission(job)
         submission = Submission.from_stored(stored[1]) if stored else None
-        found = _find_outputs(files, submission) if submission else Collection()
-        self._note_absent(job, found)
+        found = collection.find(files, submission) if submission else Collection()
         delivered = [step for step in found.found if step.action.mover is Mover.SERVER]
         for step in delivered:
             check(step)
         ours = frozenset(step.name for step in delivered if FILE_KINDS[step.kind].area is Area.OUTPUTS)
         fault("collect.before_digests")
         digests = results.collect_digests(files, self._stopping.is_set, leave_out=ours)
-
-        self._note_empty(job, submission, digests)
+        touched = submission.touch_outputs if submission else []
+        if absent := collection.records(found, touched, digests):
+            self._ledger.write(job, absent)
+        collection.require(found, str(job.key))
 
         def conclude() -> None:
             if self._ended_by_cancel(stage, CANCELLED_REASON):
@@ -300,38 +300,6 @@ class Stagers:
             fault("collect.after_commit")
 
         return self._run(stage, self._tasks(stage, delivered, upward=False), conclude)
-
-    def _note_empty(self, job: Job, submission: Submission | None, digests: Mapping[str, FileDigest]) -> None:
-        """Write down which of the files that were made before the job nobody wrote to."""
-        outputs = Area.OUTPUTS.value
-        empty = [
-            FileRecord(False, "output", name, FileState.EMPTY, "nobody", "none", size_bytes=0)
-            for name in (submission.touch_outputs if submission else [])
-            if (digest := digests.get(f"{outputs}/{name}")) is not None and not digest.size_bytes
-        ]
-        if empty:
-            self._ledger.write(job, empty)
-
-    def _note_absent(self, job: Job, found: Collection) -> None:
-        """Write down what did not come. Raises LwrError for an output that was required."""
-        absent = [
-            FileRecord(False, step.kind, step.name, FileState.NOT_WRITTEN, "nobody", step.action.type,
-                       peer=step.action.path)
-            for step in found.missing
-        ]  # fmt: skip
-        refused = [
-            FileRecord(False, "output", name, FileState.FAILED, "nobody", "none",
-                       reason="Its name leaves the directory of its output.")
-            for name in found.refused
-        ]  # fmt: skip
-        if absent or refused:
-            self._ledger.write(job, [*absent, *refused])
-        required = [step.name for step in found.missing if step.required]
-        if required:
-            raise NotFound(
-                f"Job {job.key} did not write {', '.join(required[:5])}, which was required.",
-                "Its streams may say why.",
-            )
 
     def _judge_deliveries(self, stage: _Stage, delivered: list[Step]) -> None:
         """What the failures of deliveries mean: Galaxy may refuse single outputs (deleted datasets), and takes none at
@@ -367,31 +335,3 @@ def _touch(files: JobFiles, names: list[str], layout: JobLayout) -> None:
     for name in names:
         if name not in present:
             files.write(resolve(Area.OUTPUTS, name, windows=layout.windows), b"")
-
-
-def _find_outputs(files: JobFiles, submission: Submission) -> Collection:
-    """Which results there are, by what the client said of them, in our own client's form or its peers'."""
-    staging = submission.remote_staging
-    declared = plan_from_wire(staging).outputs
-    described = client_outputs_from_wire(staging.get("client_outputs"))
-    if not declared and described == client_outputs_from_wire(None):
-        return Collection()
-    sources = results.dynamic_sources(files, submission)
-    written = Written(
-        outputs=files.listing(Area.OUTPUTS),
-        working=files.listing(Area.WORKING),
-        metadata=files.listing(Area.METADATA),
-        job_directory=[name for name in files.top_level() if _is_result(files, name)],
-        sources=[(source["type"], source["contents"]) for source in sources],
-    )
-    mapper = mapper_from_wire(staging.get("action_mapper"), str(staging.get("ssh_key") or ""))
-    return collect(described, mapper, written, declared)
-
-
-def _is_result(files: JobFiles, name: str) -> bool:
-    """Whether a name directly in the job's directory is a file that is not the server's own."""
-    try:
-        files.open(resolve(Area.JOB, name)).close()
-    except LwrError:
-        return False
-    return True
