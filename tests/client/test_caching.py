@@ -147,20 +147,21 @@ def test_a_file_that_is_not_there_is_the_uploads_affair(tmp_path: Path) -> None:
 
 
 class Slow(FakeCache):
-    """Whose first upload waits until it is told how to end."""
+    """One of whose uploads, the first unless told otherwise, waits until it may go on."""
 
-    def __init__(self, *, has_room: bool = True, fails: bool = False) -> None:
+    def __init__(self, *, has_room: bool = True, fails: bool = False, number: int = 1) -> None:
         super().__init__(has_room=has_room)
         self.go_on = threading.Event()
+        self.begun = 0
         self._fails = fails
-        self._first = True
+        self._number = number
 
     def send(self, source: Path) -> Callable[[], Transferred]:
         upload = super().send(source)
 
         def wait() -> Transferred:
-            first, self._first = self._first, False
-            if first:
+            self.begun += 1
+            if self.begun == self._number:
                 assert self.go_on.wait(DEADLINE_S)
                 if self._fails:
                     raise PeerUnreachable("It broke.")
@@ -203,9 +204,15 @@ def test_a_failure_of_the_first_is_its_own(source: Path) -> None:
 
 
 def test_nobody_waits_for_what_is_not_kept(source: Path) -> None:
-    server = Slow(has_room=False)
-    _together(server, source, 4)
-    assert server.uploads == 4
+    contents, server = Contents(), Slow(has_room=False, number=2)
+    send(contents, server, source)
+    slow = threading.Thread(target=send, args=(contents, server, source))
+    slow.start()
+    wait_until(lambda: server.begun == 2, "the second to be at it")
+    send(contents, server, source)
+    assert server.uploads == 2, "the third overtakes the second"
+    server.go_on.set()
+    slow.join()
 
 
 def test_who_waits_can_be_interrupted(source: Path) -> None:

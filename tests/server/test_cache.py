@@ -243,8 +243,8 @@ def test_the_same_as_a_user_whom_read_only_files_stop(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     with tempfile.TemporaryDirectory() as directory:  # pytest's own may be entered by its user only
         done = subprocess.run(
-            [sys.executable, script, directory], cwd=root, env={**os.environ, "PYTHONPATH": str(root)},
-            capture_output=True, text=True, timeout=50,
+            [sys.executable, script, directory], capture_output=True, text=True, timeout=50,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
         )  # fmt: skip
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["done"]), done.stdout + done.stderr
 
