@@ -52,7 +52,7 @@ class Partial:
         self._hashed_bytes += len(data)
 
     def go_on(self, place: Place) -> None:
-        """The same bytes in a place that was opened anew. There may be more of them; with fewer, all is hashed again."""
+        """The same bytes in a place that was opened anew. There may be more of them; of fewer, all are hashed again."""
         self._place = place
         if place.size_bytes < self._hashed_bytes:
             self._sha256 = hashlib.sha256()
