@@ -20,7 +20,9 @@ from pathlib import Path
 import pytest
 
 from lwr.client import Patience, RemoteServer
+from lwr.core.staging import FileAction, Step, step_to_wire
 from tests.conftest import FULL
+from tests.machines.job_files import JobFilesServer
 from tests.support import DEADLINE_S, RunningServer, wait_until
 
 SOURCE = Path(__file__).parents[2] / "src" / "lwr"
@@ -29,7 +31,10 @@ RANDOM_KILLS = 40 if FULL else 10
 WORKERS = 6
 SEED = 20140618
 
-#: Two slots, so that jobs queue while the server dies.
+#: How a job's files travel, by its number: as the client sends and fetches them, or by the server's own actions.
+WAYS = ("", "remote_transfer", "", "remote_transfer_tus", "", "remote_copy")
+
+#: A few slots, so that jobs queue while the server dies.
 MANAGERS = "[manager:_default_]\ntype = queued_python\nnum_concurrent_jobs = 4\n"
 
 
@@ -49,8 +54,8 @@ def fault_points() -> list[str]:
 class Clients:
     """Threads that send jobs until they are told to stop, each job checked to its end."""
 
-    def __init__(self, url: str, directory: Path) -> None:
-        self.url, self.directory = url, directory
+    def __init__(self, url: str, directory: Path, galaxy: JobFilesServer) -> None:
+        self.url, self.directory, self.galaxy = url, directory, galaxy
         self.problems: list[str] = []
         self.states: Counter[str] = Counter()
         self._next = 0
@@ -89,13 +94,16 @@ class Clients:
         chance = random.Random(SEED + number)  # noqa: S311
         data = chance.randbytes(chance.randrange(1, 200_000))
         effects = self.directory / "effects" / str(number)
+        way = WAYS[number % len(WAYS)]
         places = server.setup(f"job-{number}")
-        server.upload(places.job_id, "input", "in.dat", data)
+        if not way:
+            server.upload(places.job_id, "input", "in.dat", data)
         server.submit(
             places.job_id,
             f"echo started >> '{effects}'; sleep 0.{chance.randrange(10)}; "
             "cat ../inputs/in.dat ../inputs/in.dat > ../outputs/out.dat; sha256sum < ../inputs/in.dat; "
             f"exit {number % 256}",
+            remote_staging=self._staging(number, way, data) if way else None,
         )
         wants_cancel = number % 10 == 9
         if wants_cancel:
@@ -111,12 +119,23 @@ class Clients:
             self._check(number, status.exit_code == number % 256, f"exit code {status.exit_code}")
             self._check(number, effects.read_text() == "started\n", f"effects: {effects.read_text()!r}")
             self._check(number, hashlib.sha256(data).hexdigest() in status.stdout, "stdout is not its own")
-            target = self.directory / f"out-{number}"
-            server.download(places.job_id, "output", "out.dat", target)
+            target = self.galaxy.root / f"{number}.out"
+            if not way:
+                server.download(places.job_id, "output", "out.dat", target)
             self._check(number, target.read_bytes() == data + data, "output is not whole")
             target.unlink()
         server.clean(places.job_id)
         return status.state
+
+    def _staging(self, number: int, way: str, data: bytes) -> dict[str, object]:
+        """What the server is told to fetch from Galaxy before the job and to deliver after it."""
+        source, target = self.galaxy.root / f"{number}.in", self.galaxy.root / f"{number}.out"
+        source.write_bytes(data)
+        steps = [
+            Step(kind, name, FileAction(way, str(path), self.galaxy.url_of(path, kind)), required=kind == "output")
+            for kind, name, path in (("input", "in.dat", source), ("output", "out.dat", target))
+        ]
+        return {"setup": [step_to_wire(steps[0])], "outputs": [step_to_wire(steps[1])]}
 
     def _check(self, number: int, fine: bool, what: str) -> None:
         if not fine:
@@ -132,25 +151,28 @@ def test_no_job_is_lost_or_started_twice_whenever_the_server_dies(
     points = fault_points()
     chance.shuffle(points)
     server = RunningServer(tmp_path, managers=MANAGERS)
+    galaxy = JobFilesServer(tmp_path / "galaxy", "job-key")
+    galaxy.root.mkdir()
     server.start()
-    clients = Clients(server.url, tmp_path)
     hit: Counter[str] = Counter()
-    try:
-        for _ in range(RANDOM_KILLS):
-            threading.Event().wait(chance.uniform(0.05, 1.0))
-            server.kill()
-            server.start()
-        for point in points:
-            server.kill()
-            # Jobs keep coming, so the server reaches the point by itself, and dies there.
-            server.spawn(fault=f"{point}:{chance.randrange(1, 3)}")
-            server.wait()
-            hit[point] += 1
-            server.start()
-        wait_until(lambda: clients.finished >= JOBS, f"{JOBS} finished jobs", deadline_s=DEADLINE_S * 5)
-    finally:
-        clients.stop()
-        server.stop()
+    with galaxy:
+        clients = Clients(server.url, tmp_path, galaxy)
+        try:
+            for _ in range(RANDOM_KILLS):
+                threading.Event().wait(chance.uniform(0.05, 1.0))
+                server.kill()
+                server.start()
+            for point in points:
+                server.kill()
+                # Jobs keep coming, so the server reaches the point by itself, and dies there.
+                server.spawn(fault=f"{point}:{chance.randrange(1, 3)}")
+                server.wait()
+                hit[point] += 1
+                server.start()
+            wait_until(lambda: clients.finished >= JOBS, f"{JOBS} finished jobs", deadline_s=DEADLINE_S * 5)
+        finally:
+            clients.stop()
+            server.stop()
     record_property(
         "crash test",
         f"{clients.finished} jobs ({dict(clients.states)}), {RANDOM_KILLS} random kills, "
