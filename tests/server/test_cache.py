@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from lwr.core.places import SETUP_AREAS
 from lwr.errors import ConfigError, NotFound
 from lwr.server.announcements import ANNOUNCED_S, MEANING_S, Announcements
 from lwr.server.cache import Cache
-from lwr.server.contents import Content
+from lwr.server.contents import Content, Identity
 from lwr.server.database import Database
 from lwr.transfer.jobfiles import JobFiles
 
@@ -214,6 +215,23 @@ def test_a_changed_content_is_thrown_out(room: Room, change: Callable[[Path], ob
     assert room.names() == set()
     room.bring(b"content")
     assert room.give(b"content", "job") is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "explained"),
+    [
+        ({}, True),
+        ({"ctime_ns": 6, "names_count": 2}, True),
+        ({"ctime_ns": 6}, False),
+        ({"ctime_ns": 6, "names_count": 4}, False),
+        ({"ctime_ns": 6, "names_count": 2, "mtime_ns": 6}, False),
+        ({"ctime_ns": 6, "names_count": 2, "size_bytes": 6}, False),
+        ({"ctime_ns": 6, "names_count": 2, "inode": 6}, False),
+    ],
+)
+def test_only_a_name_that_went_needs_no_other_look(changes: dict[str, int], explained: bool) -> None:
+    known = Identity(size_bytes=5, inode=5, mtime_ns=5, ctime_ns=5, names_count=3)
+    assert known.explains(replace(known, **changes)) is explained
 
 
 def test_a_changed_content_is_replaced_when_it_is_brought_again(room: Room) -> None:

@@ -6,8 +6,9 @@ is here.
 
 What a job gets shares blocks with the cache where the file system can do that; else it is a second name of the same
 file, if this user cannot write to read-only files (root can); else a copy. A file that was changed all the same is
-seen before its next use, by size, inode, owner, mode and time of change. Also a name that goes away with its job
-changes that time; so then the content is hashed again, and what is wrong is thrown out.
+seen before its next use, by size, inode, owner, mode and times, and thrown out; where only the time of change differs,
+and no name that went away with its job explains it, the content is hashed again. (Somebody who is this user, writes,
+puts mode and time back and then removes its name is not seen: it could as well write to this directory.)
 
 Must not know HTTP, nor which clients there are. Methods block, and may be called from any thread.
 """
@@ -23,6 +24,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import astuple
 from io import FileIO
 from typing import BinaryIO
 
@@ -103,17 +105,16 @@ class Cache:
         """
         content = arrival.finish()
         with self._lock, disk_errors():
-            known = self._known(content.sha256)
-            if known is not None and not self._wrong(content.sha256, known):
-                self._record(content.sha256, known)
+            if self._is_intact(content.sha256):
                 return content
             if not self._make_room(content):
                 return None
             identity = self._files.name(arrival.part, content.sha256)
             self._write(
-                "INSERT OR REPLACE INTO cached (sha256, claim, size_bytes, inode, ctime_ns, used_at) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                (content.sha256, content.claim, content.size_bytes, identity.inode, identity.ctime_ns, self._clock()),
+                "INSERT OR REPLACE INTO cached "
+                "(sha256, claim, size_bytes, inode, mtime_ns, ctime_ns, names_count, used_at) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (content.sha256, content.claim, *astuple(identity), self._clock()),
             )
             return content
 
@@ -175,7 +176,8 @@ class Cache:
 
     def _linked(self, file: FileIO, sha256: bytes, files: JobFiles) -> Part | None:
         with self._lock:
-            if self._known(sha256) != Identity.of(os.fstat(file.fileno())):
+            known = self._known(sha256)
+            if known is None or not known.explains(Identity.of(os.fstat(file.fileno()))):
                 return None  # it was touched again; what is open is still good for a copy
             part = files.linked(self._files.path(sha256))
             if part is not None:
@@ -199,8 +201,9 @@ class Cache:
                     self._throw_out(sha256, why)
                     return None
                 file = closing.enter_context(FileIO(self._files.path(sha256)))
-                if Identity.of(os.fstat(file.fileno())) == known:
-                    self._record(sha256, known)
+                now = Identity.of(os.fstat(file.fileno()))
+                if known.explains(now):
+                    self._record(sha256, now)
                     return file
             if self._looked_at(file, sha256):
                 return file
@@ -228,14 +231,22 @@ class Cache:
     def _known(self, sha256: bytes) -> Identity | None:
         row = (
             self._database.read()
-            .execute("SELECT size_bytes, inode, ctime_ns FROM cached WHERE sha256 = ?", (sha256,))
+            .execute(
+                "SELECT size_bytes, inode, mtime_ns, ctime_ns, names_count FROM cached WHERE sha256 = ?", (sha256,)
+            )
             .fetchone()
         )
         return None if row is None else Identity(*row)
 
-    def _wrong(self, sha256: bytes, known: Identity) -> bool:
-        path = self._files.path(sha256)
-        return bool(self._files.wrong(sha256, known)) or Identity.of(os.lstat(path)) != known
+    def _is_intact(self, sha256: bytes) -> bool:
+        """Whether it is here, and needs no other look; it is used now then."""
+        known = self._known(sha256)
+        if known is None or self._files.wrong(sha256, known):
+            return False
+        now = Identity.of(os.lstat(self._files.path(sha256)))
+        if known.explains(now):
+            self._record(sha256, now)
+        return known.explains(now)
 
     def _write(self, statement: str, values: Sequence[object]) -> None:
         # What a machine that lost power forgets of this is put right at the next start, or hashed again.
@@ -244,8 +255,9 @@ class Cache:
     def _record(self, sha256: bytes, identity: Identity) -> None:
         """It is used now, and this is how its file was last known to be right."""
         self._write(
-            "UPDATE cached SET inode = ?, ctime_ns = ?, used_at = ? WHERE sha256 = ?",
-            (identity.inode, identity.ctime_ns, self._clock(), sha256),
+            "UPDATE cached SET size_bytes = ?, inode = ?, mtime_ns = ?, ctime_ns = ?, names_count = ?, used_at = ? "
+            "WHERE sha256 = ?",
+            (*astuple(identity), self._clock(), sha256),
         )
 
     def _throw_out(self, sha256: bytes, why: str) -> None:

@@ -40,15 +40,25 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What tells a file that was changed from one that was not."""
+    """What tells a file that was changed from one that was not. `names_count`: how many names it has."""
 
     size_bytes: int
     inode: int
+    mtime_ns: int
     ctime_ns: int
+    names_count: int
 
     @classmethod
     def of(cls, status: os.stat_result) -> Self:
-        return cls(status.st_size, status.st_ino, status.st_ctime_ns)
+        return cls(status.st_size, status.st_ino, status.st_mtime_ns, status.st_ctime_ns, status.st_nlink)
+
+    def explains(self, now: Identity) -> bool:
+        """Whether nothing needs to have happened to the bytes since then. A name that went with its job changes
+        `ctime_ns` too; any other change of that alone is in need of an explanation."""
+        return self == now or (
+            (self.size_bytes, self.inode, self.mtime_ns) == (now.size_bytes, now.inode, now.mtime_ns)
+            and now.names_count < self.names_count
+        )
 
 
 @contextlib.contextmanager
@@ -134,13 +144,15 @@ class Directory:
             return False
 
     def wrong(self, sha256: bytes, known: Identity) -> str:
-        """What is wrong with a content's file, or nothing. Its time of change does not count here."""
+        """What is certainly wrong with a content's file, or nothing."""
         try:
             status = os.lstat(self.path(sha256))
         except OSError as error:
             return f"its file cannot be found: {error.strerror}"
-        if not stat.S_ISREG(status.st_mode) or (status.st_ino, status.st_size) != (known.inode, known.size_bytes):
-            return "its file was replaced or has another size"
+        if not stat.S_ISREG(status.st_mode) or status.st_ino != known.inode:
+            return "its file was replaced"
+        if (status.st_size, status.st_mtime_ns) != (known.size_bytes, known.mtime_ns):
+            return "its file was written to"
         if stat.S_IMODE(status.st_mode) != _READ_ONLY or status.st_uid != os.geteuid():
             return "its file's mode or owner was changed"
         return ""

@@ -48,7 +48,9 @@ CREATE TABLE cached (
     claim        BLOB    NOT NULL UNIQUE,
     size_bytes   INTEGER NOT NULL,
     inode        INTEGER NOT NULL,
+    mtime_ns     INTEGER NOT NULL,
     ctime_ns     INTEGER NOT NULL,
+    names_count  INTEGER NOT NULL,
     used_at      REAL    NOT NULL
 ) WITHOUT ROWID;
 
