@@ -58,9 +58,9 @@ class Client:
             time.sleep(0.02)
 
     def whole_job(self, command_line: str, staging: Staging) -> list[dict[str, Any]]:
-        """Run a job for which the server moves files; returns what its receipt says of each. Cleaned when it is over.
+        """Run a job for which the server moves files; returns what its receipt says of those. Cleaned when it is over.
 
-        LWR only. Raises SystemExit when it does not end well.
+        LWR only. Raises SystemExit when it does not end well, or the server has moved nothing.
         """
         job_id = f"staged-{time.monotonic_ns()}"
         self.set_up(job_id)
@@ -68,11 +68,11 @@ class Client:
         self.wait(job_id, "true")  # `complete`, however it ended
         status = json.loads(self.ask("GET", f"/jobs/{job_id}/status", {"job_id": job_id}))
         receipt = json.loads(self.ask("GET", f"/jobs/{job_id}/receipt", {}))
-        if status["status"] != "complete" or status["returncode"] != 0:
-            raise SystemExit(f"{command_line}, {staging}: {status}")
+        moved = [file for file in receipt["files"] if file["mover"] == "server" and file["state"] == "whole"]
+        if status["status"] != "complete" or status["returncode"] != 0 or not moved:
+            raise SystemExit(f"{command_line}, {staging}: {status}, {receipt}")
         self.end(job_id)
-        files: list[dict[str, Any]] = receipt["files"]
-        return files
+        return moved
 
     def end(self, job_id: str) -> None:
         """Cancel, if need be, and clean."""
