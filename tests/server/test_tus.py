@@ -154,11 +154,13 @@ def test_what_was_not_compared_when_the_server_was_killed_does_not_count(bench: 
 
 def test_what_has_no_checksum_counts_though_the_server_was_killed(bench: Bench) -> None:
     upload_id = bench.begin()
-    bench.append(upload_id, 0, DATA[:100], sha256(b"")).close()
-    left = bench.append(upload_id, 0, DATA[:300])
+    unsure = bench.append(upload_id, 0, DATA[:100], sha256(DATA))
+    bench.start()
+    plain = bench.append(upload_id, 0, DATA[:300])
     bench.start()
     assert bench.offset(upload_id) == 300
-    left.close()
+    for left in (unsure, plain):
+        left.close()
 
 
 def test_a_file_whose_server_was_killed_right_behind_its_last_byte(bench: Bench) -> None:

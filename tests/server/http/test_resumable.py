@@ -383,6 +383,19 @@ def test_asking_ends_a_request_whose_line_is_dead(server: Served, new_job: NewJo
     assert (record["tries"], record["wasted_bytes"], record["checked"]) == (2, 0, "size")
 
 
+def test_asking_waits_for_what_is_still_on_its_way(server: Served, new_job: NewJob) -> None:
+    job_id = new_job()
+    place = begun(server, job_id, len(LARGE))
+    line = Line(server.address, place, 0, len(LARGE), LARGE[:2_000_000])
+    wait_until(lambda: arrived_bytes(server, job_id) > 1_000_000, "a piece to arrive")
+    asking = server.connect()
+    asking.request("HEAD", place, headers=TUS)
+    assert line.answer(LARGE[2_000_000:]) == 204
+    told = asking.getresponse()
+    asking.close()
+    assert told.headers["Upload-Offset"] == str(len(LARGE))
+
+
 def test_a_second_piece_waits_for_the_first(server: Served, new_job: NewJob) -> None:
     job_id = new_job()
     place = begun(server, job_id, len(LARGE))
