@@ -29,6 +29,7 @@ from lwr.transfer.jobfiles import JobFiles, OpenFile, Part
 from lwr.transfer.partial import Partial, Transferred
 from lwr.transfer.reach import Reach
 from lwr.transfer.runner import SMALL_BYTES, Task, TooLargeForLane, Tries, Try
+from lwr.transfer.ssh import deliver_by_ssh, fetch_by_ssh
 from lwr.transfer.tus import deliver_tus
 
 #: Told once how a task ended.
@@ -120,8 +121,6 @@ class Moves:
     def _fetch_to(self, part: Part, partial: Partial, carried: _Carried, one: Try) -> Transferred:
         action, means = carried.step.action, self._means
         if action.ssh is not None:
-            from lwr.transfer.ssh import fetch_by_ssh
-
             return fetch_by_ssh(action.way, action.ssh, action.path, part, one.interrupt, means.known_hosts)
         if action.way is Way.COPY:
             partial.restart()
@@ -149,8 +148,6 @@ class Moves:
     def _deliver_from(self, source: OpenFile, carried: _Carried, one: Try) -> Transferred:
         action, means = carried.step.action, self._means
         if action.ssh is not None:
-            from lwr.transfer.ssh import deliver_by_ssh
-
             return deliver_by_ssh(action.way, action.ssh, source, action.path, one.interrupt, means.known_hosts)
         if action.way is Way.COPY:
             return copy_out(source, action.path, one.interrupt, means.reach)
