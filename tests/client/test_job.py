@@ -18,6 +18,7 @@ from lwr.client import (
     RemoteJob,
     RemoteServer,
     SetUp,
+    StageBegun,
     StateChanged,
     Submitted,
     run_job,
@@ -74,7 +75,7 @@ def test_a_job_with_everything(server: RemoteServer, running: RunningServer, tmp
     told = [event for event in events if not isinstance(event, Moving)]
     assert isinstance(told[0], SetUp)
     assert [type(event) for event in told if not isinstance(event, StateChanged)] == (
-        [SetUp] + [Moved] * 4 + [Submitted] + [Moved] * 2
+        [SetUp, StageBegun] + [Moved] * 4 + [Submitted, StageBegun] + [Moved] * 2
     )
     assert {event.receipt.checked for event in told if isinstance(event, Moved)} == {"sha-256"}
     assert StateChanged("complete") in told

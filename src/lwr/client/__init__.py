@@ -7,19 +7,8 @@
 Synchronous. Knows the server only by its REST dialect; must not import `lwr.server`.
 """
 
-from lwr.client.job import (
-    Event,
-    GivingUp,
-    Moved,
-    Moving,
-    Outcome,
-    RemoteJob,
-    Retrying,
-    SetUp,
-    StateChanged,
-    Submitted,
-    run_job,
-)
+from lwr.client.events import Event, GivingUp, Moved, Moving, Retrying, SetUp, StageBegun, StateChanged, Submitted
+from lwr.client.job import Outcome, RemoteJob, Travel, resume_job, run_job
 from lwr.client.places import RemotePlaces
 from lwr.client.plan import JobRequest, LocalFile
 from lwr.client.remote import RemoteServer, RemoteStatus
@@ -41,8 +30,11 @@ __all__ = [
     "RemoteStatus",
     "Retrying",
     "SetUp",
+    "StageBegun",
     "StateChanged",
     "Submitted",
     "Transferred",
+    "Travel",
+    "resume_job",
     "run_job",
 ]

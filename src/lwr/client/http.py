@@ -38,6 +38,10 @@ _HINTS = {
 }
 
 
+def nobody(_: int) -> None:
+    """Nobody wants to know of progress."""
+
+
 class Conversation:
     """Requests to one server over kept-alive connections. Thread-safe; close it.
 
@@ -92,6 +96,8 @@ class Conversation:
         what: str,
         on_bytes: OnBytes,
         interrupt: Interrupt = NEVER,
+        *,
+        on_size: OnBytes = nobody,
     ) -> Transferred:
         """Download what is still missing of a file and give it its name, when all is there and checked.
 
@@ -108,6 +114,8 @@ class Conversation:
             if answer.headers.get("Content-Encoding", "identity") != "identity":
                 raise BadTransfer(f"Could not {what}: the file comes encoded, which nobody asked for.")
             expected_bytes = _continue(answer, part, known, what)
+            if expected_bytes is not None:
+                on_size(expected_bytes)
             if answer.status != _UNSATISFIABLE:
                 if self._hashes and "Repr-Digest" not in answer.headers:
                     raise BadTransfer(f"Could not {what}: the answer has no digest, so it is not the server's own.")

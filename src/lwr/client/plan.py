@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lwr.client.places import RemotePlaces
 from lwr.client.rewrite import Replacement, Rewriter
+from lwr.core.mapper import Mapper
 from lwr.core.places import Area, resolve
 from lwr.core.staging import FileAction, StagingPlan, Step
 from lwr.errors import BadRequest
@@ -78,12 +79,14 @@ class JobRequest:
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A path that the command may hold, and the file on the server that it means."""
+    """A path that the command may hold, and the file on the server that it means: `name` of `kind`, or, of what is not
+    moved, the path `elsewhere`."""
 
     typed: str
     kind: str
     name: str
     directory: bool = False
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,29 +97,58 @@ class JobPlan:
     words: tuple[Word, ...]
 
 
-def plan(request: JobRequest) -> JobPlan:
+def plan(request: JobRequest, mapper: Mapper | None = None, separator: str = "/") -> JobPlan:
     """Decide the remote name of every file. Equal names from different directories do not collide.
 
+    Args:
+        mapper: which action each path gets; None: the client moves all.
+        separator: the server's, for paths that a rule rewrites.
+
     Raises:
-        BadRequest: an unknown kind, or one path for two things. BadName: a name that no server would take.
+        BadRequest: an unknown kind, one path for two things, or a file that is not to be moved among those of a
+            directory that is. BadName: a name that no server would take. ConfigError: as `Mapper.action`.
     """
+    actions = _Actions(mapper, separator)
     inputs: list[Step] = []
+    outputs: list[Step] = []
     words: list[Word] = []
     for wire_kind in dict.fromkeys(kind for kind, _ in SENT_KINDS.values()):
         files = [file for file in request.files if _wire_kind(file)[0] == wire_kind]
         for file, name in _place(files):
-            words.append(Word(file.path, wire_kind, name, file.members is not None))
-            inputs += _steps(file, wire_kind, name)
-    outputs: list[Step] = []
+            elsewhere = actions.elsewhere(wire_kind, file.path)
+            words.append(Word(file.path, wire_kind, name, file.members is not None, elsewhere))
+            if not elsewhere:
+                inputs += _steps(file, wire_kind, name, actions)
     for typed, name in _flat_names(request.outputs):
-        words.append(Word(typed, "output", name))
-        outputs.append(_fetch("output", name, request.output_dir / typed))
+        target = str(request.output_dir / typed)
+        elsewhere = actions.elsewhere("output", target)
+        words.append(Word(typed, "output", name, elsewhere=elsewhere))
+        if not elsewhere:
+            outputs.append(Step("output", name, actions.of("output", target)))
     for kind, names in (("output_workdir", request.workdir_outputs), ("output_metadata", request.metadata_outputs)):
         for name in names:
             resolve(Area.WORKING, name)
-            outputs.append(_fetch(kind, name, request.output_dir / name))
+            outputs.append(Step(kind, name, actions.of(kind, str(request.output_dir / name))))
     _refuse_twice([os.path.normpath(word.typed) for word in words])
     return JobPlan(StagingPlan(tuple(inputs), tuple(outputs)), tuple(words))
+
+
+@dataclass(frozen=True, slots=True)
+class _Actions:
+    """The action of each path; without a mapper paths stay as they were typed."""
+
+    mapper: Mapper | None
+    separator: str
+
+    def of(self, kind: str, path: str) -> FileAction:
+        if self.mapper is None:
+            return FileAction("transfer", path)
+        return self.mapper.action(os.path.abspath(path), kind, separator=self.separator)
+
+    def elsewhere(self, kind: str, path: str) -> str:
+        """The path on the server of what is not moved; empty for all else."""
+        action = self.of(kind, path)
+        return "" if action.kind.staged else action.rewritten or action.path
 
 
 def _wire_kind(file: LocalFile) -> tuple[str, bool]:
@@ -125,17 +157,19 @@ def _wire_kind(file: LocalFile) -> tuple[str, bool]:
     return SENT_KINDS[file.kind]
 
 
-def _steps(file: LocalFile, kind: str, name: str) -> Iterable[Step]:
+def _steps(file: LocalFile, kind: str, name: str, actions: _Actions) -> Iterable[Step]:
     if file.members is None:
-        return [Step(kind, name, FileAction("transfer", file.path))]
-    return [
-        Step(kind, f"{name}/{member}", FileAction("transfer", os.path.join(file.path, member)))
-        for member in file.members
+        return [Step(kind, name, actions.of(kind, file.path))]
+    steps = [
+        Step(kind, f"{name}/{member}", actions.of(kind, os.path.join(file.path, member))) for member in file.members
     ]
-
-
-def _fetch(kind: str, name: str, target: Path) -> Step:
-    return Step(kind, name, FileAction("transfer", str(target)))
+    for step in steps:
+        if not step.action.kind.staged:
+            raise BadRequest(
+                f"{step.action.path} has the action `{step.action.type}`, and the directory {file.path} is moved.",
+                "Let a rule take the directory as a whole.",
+            )
+    return steps
 
 
 def _refuse_twice(paths: list[str]) -> None:
@@ -209,7 +243,7 @@ def command_line(command: str | Sequence[str], words: Sequence[Word], places: Re
     """
     rewriter = Rewriter(
         (
-            Replacement(variant, places.path(word.kind, word.name), word.directory)
+            Replacement(variant, word.elsewhere or places.path(word.kind, word.name), word.directory)
             for word in words
             for variant in _variants(word)
         ),

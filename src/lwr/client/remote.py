@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from lwr.client.caching import CacheRoutes, Contents, Place, contents_from_environ
 from lwr.client.endpoint import Endpoint
-from lwr.client.http import NEVER, Conversation
+from lwr.client.http import NEVER, Conversation, nobody
 from lwr.client.parts import Addresses, PartFile
 from lwr.client.places import RemotePlaces, separator_of, told_places
 from lwr.client.resumable import ResumableUpload
@@ -57,10 +57,6 @@ class RemoteStatus:
     working: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
     separator: str = "/"
-
-
-def nobody(_: int) -> None:
-    """Nobody wants to know of progress."""
 
 
 class RemoteServer:
@@ -266,8 +262,12 @@ class RemoteServer:
         target: Path,
         on_bytes: OnBytes = nobody,
         interrupt: Interrupt | None = None,
+        *,
+        on_size: OnBytes = nobody,
     ) -> Transferred:
         """Fetch a file of a job to `target`, which is only there when it is whole.
+
+        `on_size` is told how large it is, before any byte, if the server says so; again with each try.
 
         When that fails in a way that may pass, or is interrupted, what came of a large file stays beside the target,
         and a later call, also of another process, goes on with it. `lwr.client.parts.discard` removes it.
@@ -281,7 +281,7 @@ class RemoteServer:
             part.keep = True
             try:
                 return self._while_it_moves(
-                    lambda: self._http.fetch(path, query, part, what, on_bytes, interrupt or NEVER),
+                    lambda: self._http.fetch(path, query, part, what, on_bytes, interrupt or NEVER, on_size=on_size),
                     interrupt,
                     lambda: part.size_bytes if part.bookmark else 0,
                 )

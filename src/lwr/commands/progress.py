@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.spinner import Spinner
 
-from lwr.client import Event, GivingUp, Moved, Moving, Retrying, SetUp, StateChanged, Submitted
+from lwr.client import Event, GivingUp, Moved, Moving, Retrying, SetUp, StageBegun, StateChanged, Submitted
 from lwr.commands.terminal import COLOURS, duration, plain, size
 
 #: So many files are named one by one; of more, only the bar is seen.
@@ -74,7 +74,7 @@ class Lines:
                 return "" if again else f"[yellow]![/] {escape(plain(error.message))} [dim]Trying again ...[/]"
             case GivingUp():
                 return "[yellow]![/] ending the job on the server ..."
-            case Submitted() | Moving():
+            case StageBegun() | Submitted() | Moving():
                 return ""
 
 
