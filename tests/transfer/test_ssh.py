@@ -108,6 +108,17 @@ def test_a_file_comes_over_what_an_earlier_try_left(site: Site, way: Way) -> Non
     assert moved == Transferred(len(DATA), SHA256, "size", wasted_bytes=14 if way is Way.SCP else 0)
 
 
+def test_contents_are_compared_and_not_times(site: Site) -> None:
+    (site.there / "input").write_bytes(b"right")
+    part = site.files.resumable("fetch-1")
+    part.write(b"wrong")
+    modified_ns = (site.there / "input").stat().st_mtime_ns
+    os.utime(part.path, ns=(modified_ns, modified_ns))
+    part.keep()
+    site.fetch(Way.RSYNC, site.there / "input")
+    assert site.fetched() == b"right"
+
+
 @both_ways
 def test_a_file_goes_out_makes_directories_and_replaces_the_old_one(site: Site, way: Way) -> None:
     target = site.there / "ne*w [x] 'q'" / "er" / "output.dat"
