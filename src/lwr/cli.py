@@ -189,15 +189,40 @@ def _add_run(sub: _Sub[argparse.ArgumentParser]) -> None:
         ("workdir-output", "NAME", "bring back a file left in the working directory; * and ? match several"),
     ):
         files.add_argument(f"--{name}", action="append", default=[], metavar=metavar, help=text)
+    files.add_argument("--extra-files", action="append", dest="extra", metavar="FILE", help="the same as --extra")
     files.add_argument("--output-dir", default=".", metavar="DIR", help="where results go (default: here)")
+    travel = command.add_argument_group("how files travel")
+    travel.add_argument(
+        "--file-actions", default="", metavar="FILE", help="rules (YAML or JSON) that say it for each path"
+    )
+    travel.add_argument(
+        "--remote-transfer",
+        default="",
+        metavar="URL",
+        help="the server fetches and delivers them, at a job-files endpoint as Galaxy has it",
+    )
+    travel.add_argument(
+        "--at-a-time", type=_positive, default=8, metavar="N", help="move so many files at once (default: 8)"
+    )
+    travel.add_argument("--receipt", default="", metavar="FILE", help="write down what became of each file (JSON)")
     job = command.add_argument_group("the job")
     job.add_argument("--manager", metavar="NAME", help="one of the server's managers (default: _default_)")
     job.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable; may be repeated")
-    job.add_argument("--id", default="", metavar="ID", help="the job's id (default: a random one)")
+    which = job.add_mutually_exclusive_group()
+    which.add_argument("--id", default="", metavar="ID", help="the job's id (default: a random one)")
+    which.add_argument(
+        "--resume", default="", metavar="ID", help="go on with a job; all other options as they were when it was begun"
+    )
     job.add_argument("--keep", action="store_true", help="leave the job and its files on the server")
     job.add_argument("--quiet", action="store_true", help="show the command's own output only")
     _add_server(command)
     command.add_argument("argv", nargs="+", metavar="COMMAND", help="what to run, behind --")
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 to 100")
+    return int(text)
 
 
 def _add_jobs(sub: _Sub[argparse.ArgumentParser]) -> None:

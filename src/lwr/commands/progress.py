@@ -9,12 +9,22 @@ from typing import Protocol
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.spinner import Spinner
 
 from lwr.client import Event, GivingUp, Moved, Moving, Retrying, SetUp, StageBegun, StateChanged, Submitted
 from lwr.commands.terminal import COLOURS, duration, plain, size
 
+#: So many files have bars of their own at once.
+_MOST_BARS = 5
 #: So many files are named one by one; of more, only the bar is seen.
 _MOST_LINES = 20
 
@@ -79,7 +89,8 @@ class Lines:
 
 
 class Bars:
-    """The same lines on a terminal, and below them what goes on now: a bar for a file, or the state and its clock."""
+    """The same lines on a terminal, and below them what goes on now: bars for all files together and those under way,
+    or the state and its clock."""
 
     def __init__(self, console: Console) -> None:
         self._lines = Lines(console)
@@ -88,11 +99,12 @@ class Bars:
             BarColumn(bar_width=30),
             DownloadColumn(),
             TransferSpeedColumn(),
+            TimeRemainingColumn(compact=True),
             console=console,
         )
-        self._task = self._progress.add_task("", visible=False)
+        self._stage: _Stage | None = None
         self._spinner = Spinner("dots", "")
-        self._state, self._since, self._moving = "", time.monotonic(), ""
+        self._state, self._since = "", time.monotonic()
         self._live = Live(console=console, get_renderable=self._now, transient=True, refresh_per_second=12)
 
     def __enter__(self) -> Bars:
@@ -106,26 +118,74 @@ class Bars:
 
     def tell(self, event: Event) -> None:
         match event:
-            case Moving(name, upward, moved_bytes, size_bytes):
-                if name != self._moving:
-                    arrow = "[blue]↑[/]" if upward else "[green]↓[/]"
-                    self._progress.reset(self._task, description=f"{arrow} {escape(plain(name))}")
-                self._moving = name
-                self._progress.update(self._task, completed=moved_bytes, total=size_bytes, visible=True)
+            case StageBegun():
+                self._stage = _Stage(self._progress, event) if event.files_count else None
+            case Moving() | Moved() if self._stage is not None:
+                self._stage.tell(event)
+                if self._stage.over:
+                    self._stage = None
             case StateChanged(state):
                 self._state, self._since = state, time.monotonic()
-        if not isinstance(event, Moving):
-            self._moving = ""
         self._lines.tell(event)
 
     def _now(self) -> RenderableType:
-        if self._moving:
+        if self._stage is not None:
             return self._progress.get_renderable()
         if self._state:
             waited = int(time.monotonic() - self._since)
             clock = f" for {duration(waited)}" if waited else ""
             self._spinner.update(text=f"[dim]{escape(plain(self._state))}{clock}[/]")
         return self._spinner
+
+
+class _Stage:
+    """The bars of all files that go one way: one for all together, one for each that is under way, up to a few."""
+
+    def __init__(self, progress: Progress, begun: StageBegun) -> None:
+        self._progress, self._begun = progress, begun
+        self._arrow = "[blue]↑[/]" if begun.upward else "[green]↓[/]"
+        self._done_count = 0
+        self._moved: dict[str, int] = {}
+        self._moved_bytes = 0
+        self._sized: set[str] = set()
+        self._size_bytes = 0
+        self._bars: dict[str, TaskID] = {}
+        for task in progress.task_ids:
+            progress.remove_task(task)
+        self._all = progress.add_task(self._words(), total=begun.size_bytes, visible=begun.files_count > 1)
+
+    @property
+    def over(self) -> bool:
+        return self._done_count == self._begun.files_count
+
+    def tell(self, event: Moving | Moved) -> None:
+        if isinstance(event, Moved):
+            self._done_count += 1
+            moved_bytes, size_bytes = event.receipt.size_bytes, event.receipt.size_bytes
+            if event.name in self._bars:
+                self._progress.remove_task(self._bars.pop(event.name))
+        else:
+            moved_bytes, size_bytes = event.moved_bytes, event.size_bytes
+            self._show(event)
+        self._moved_bytes += moved_bytes - self._moved.get(event.name, 0)
+        self._moved[event.name] = moved_bytes
+        if size_bytes is not None and event.name not in self._sized:
+            self._sized.add(event.name)
+            self._size_bytes += size_bytes
+        total = self._begun.size_bytes
+        if total is None and len(self._sized) == self._begun.files_count:
+            total = self._size_bytes
+        self._progress.update(self._all, description=self._words(), completed=self._moved_bytes, total=total)
+
+    def _show(self, event: Moving) -> None:
+        if event.name in self._bars:
+            self._progress.update(self._bars[event.name], completed=event.moved_bytes, total=event.size_bytes)
+        elif len(self._bars) < _MOST_BARS and event.moved_bytes != event.size_bytes:
+            words = f"{self._arrow} {escape(plain(event.name))}"
+            self._bars[event.name] = self._progress.add_task(words, completed=event.moved_bytes, total=event.size_bytes)
+
+    def _words(self) -> str:
+        return f"{self._arrow} {self._done_count} of {self._begun.files_count} files"
 
 
 def view(console: Console) -> View:

@@ -5,22 +5,27 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 
-from lwr.client import Event, JobRequest, LocalFile, Moved, Outcome, run_job
+from lwr.client import Event, JobRequest, LocalFile, Moved, Outcome, SetUp, Travel, resume_job, run_job
 from lwr.client.job import STREAMS
+from lwr.client.rules import RuleSet, load_rules
 from lwr.commands.progress import view
 from lwr.commands.terminal import connect, duration, for_people, plain
-from lwr.errors import BadRequest
+from lwr.core.receipt import FileRecord, FileState, receipt_document
+from lwr.core.staging import Mover
+from lwr.errors import BadRequest, PeerUnreachable, ServerError
 
 #: LWR could not do its part. As `env`, `timeout` and container engines have it.
 EXIT_NOT_DONE = 125
@@ -32,27 +37,71 @@ def run(args: argparse.Namespace) -> int:
     console = for_people()
     console.quiet = args.quiet or args.json
     began = time.monotonic()
-    moved: list[Moved] = []
+    travel = _travel(args)
+    moved: dict[str, Moved] = {}
+    known: list[str] = []
     with (
         tempfile.TemporaryDirectory(prefix="lwr-run-") as streams,
-        connect(args.url, args.token_file, manager=args.manager) as server,
+        connect(args.url, args.token_file, manager=args.manager, memory=_memory(os.environ)) as server,
     ):
         request = _request(args, Path(streams))
         server.greet()
-        with view(console) as shown:
+        with view(console) as shown, _going_on(known):
 
             def tell(event: Event) -> None:
                 shown.tell(event)
+                if isinstance(event, SetUp):
+                    known.append(event.job_id)
                 if isinstance(event, Moved) and not event.upward:
-                    moved.append(event)
+                    moved[event.place] = event
 
-            outcome = run_job(server, request, job_id=args.id, on_event=tell, keep=args.keep)
+            if args.resume:
+                known.append(args.resume)
+                outcome = resume_job(server, request, args.resume, travel=travel, on_event=tell, keep=args.keep)
+            else:
+                outcome = run_job(server, request, job_id=args.id, travel=travel, on_event=tell, keep=args.keep)
+        if args.receipt:
+            _write_receipt(Path(args.receipt), outcome, args.manager or "_default_")
         if args.json:
             sys.stdout.write(json.dumps(_document(outcome, moved, Path(streams))) + "\n")
         else:
             _pass_on(outcome, Path(streams))
     _verdict(console, outcome, time.monotonic() - began)
     return exit_code(outcome)
+
+
+@contextlib.contextmanager
+def _going_on(known: Sequence[str]) -> Iterator[None]:
+    """A job that the server has, and that was left because nobody reaches the server, can be gone on with."""
+    try:
+        yield
+    except PeerUnreachable as error:
+        if known:
+            error.hint = f"`lwr run --resume {known[-1]}` with the same options goes on with the job. {error.hint}"
+        raise
+
+
+def _travel(args: argparse.Namespace) -> Travel:
+    if not args.file_actions and not args.remote_transfer:
+        return Travel(at_a_time=args.at_a_time)
+    rules = load_rules(Path(args.file_actions)) if args.file_actions else RuleSet()
+    default = "remote_transfer" if args.remote_transfer else "transfer"
+    return Travel(rules.mapper(default, args.remote_transfer), at_a_time=args.at_a_time)
+
+
+def _memory(environ: Mapping[str, str]) -> Path:
+    """Where a later run finds what it needs to go on with an upload, as the XDG base directories have it."""
+    state = environ.get("XDG_STATE_HOME") or os.path.join(os.path.expanduser("~"), ".local", "state")
+    return Path(state) / "lwr" / "uploads"
+
+
+def _write_receipt(path: Path, outcome: Outcome, manager: str) -> None:
+    state = outcome.status.state
+    document = receipt_document(outcome.job_id, manager, os.getcwd(), state, outcome.records)
+    try:
+        path.write_text(json.dumps(document, indent=1) + "\n")
+    except OSError as error:
+        raise ServerError(f"The receipt {path} cannot be written: {error.strerror}.", "Correct --receipt.") from error
 
 
 def exit_code(outcome: Outcome) -> int:
@@ -67,10 +116,10 @@ def exit_code(outcome: Outcome) -> int:
 
 
 def _request(args: argparse.Namespace, streams: Path) -> JobRequest:
-    kinds = ("input", "extra", "tool", "config")
+    kinds = {"input": args.input, "extra": args.extra, "tool": args.tool, "config": args.config}
     return JobRequest(
         command=args.argv[0] if len(args.argv) == 1 else tuple(args.argv),
-        files=tuple(LocalFile(kind, path) for kind in kinds for path in getattr(args, kind)),
+        files=tuple(LocalFile(kind, path) for kind, paths in kinds.items() for path in paths),
         outputs=tuple(args.output),
         workdir_outputs=tuple(args.workdir_output),
         output_dir=Path(args.output_dir),
@@ -109,17 +158,31 @@ def _verdict(console: Console, outcome: Outcome, took_s: float) -> None:
     for name in outcome.missing:
         console.print(f"[yellow]![/] {escape(plain(name))} was not written by the command")
     for name in outcome.refused:
-        console.print(f"[red]✗[/] {escape(plain(name))} was not fetched: its name leaves the directory of its output")
+        console.print(
+            f"[red]✗[/] {escape(plain(name))} was refused: its receiver does not take it, or its name leaves its output's directory"
+        )
     if outcome.not_cleaned:
         console.print(f"[yellow]![/] {escape(plain(outcome.not_cleaned))}")
     took = f"[dim]in {duration(took_s)}[/]"
     if status.state != "complete":
         console.print(f"[red]✗[/] job {escape(outcome.job_id)} is {escape(plain(status.state))} {took}")
     elif status.exit_code == 0:
-        count = len(outcome.collected)
-        console.print(f"[green]✓[/] exit code 0, {count} {'file' if count == 1 else 'files'} fetched {took}")
+        console.print(f"[green]✓[/] exit code 0, {_files(len(outcome.collected))} fetched{_delivered(outcome)} {took}")
     else:
         console.print(f"[red]✗[/] {_ending(status.exit_code)} {took}")
+
+
+def _files(count: int) -> str:
+    return f"{count} {'file' if count == 1 else 'files'}"
+
+
+def _delivered(outcome: Outcome) -> str:
+    count = sum(not record.upward and record.mover == Mover.SERVER for record in _whole(outcome))
+    return f", {_files(count)} delivered by the server" if count else ""
+
+
+def _whole(outcome: Outcome) -> list[FileRecord]:
+    return [record for record in outcome.records if record.state in (FileState.WHOLE, FileState.EMPTY)]
 
 
 def _ending(code: int | None) -> str:
@@ -132,7 +195,7 @@ def _ending(code: int | None) -> str:
     return f"ended by signal {-code}"
 
 
-def _document(outcome: Outcome, moved: list[Moved], streams: Path) -> dict[str, Any]:
+def _document(outcome: Outcome, moved: Mapping[str, Moved], streams: Path) -> dict[str, Any]:
     status = outcome.status
     texts = dict(zip(STREAMS, (status.stdout, status.stderr), strict=True))
     for name in STREAMS:
@@ -146,7 +209,12 @@ def _document(outcome: Outcome, moved: list[Moved], streams: Path) -> dict[str, 
         "stderr": texts[STREAMS[1]],
         "outputs": [
             {"path": file.place, "size_bytes": file.receipt.size_bytes, "checked": file.receipt.checked}
-            for file in moved
+            for file in (moved[str(path)] for path in outcome.collected)
+        ],
+        "delivered": [
+            {"path": record.path, "size_bytes": record.size_bytes, "checked": record.checked}
+            for record in _whole(outcome)
+            if not record.upward and record.mover == Mover.SERVER
         ],
         "missing": list(outcome.missing),
         "refused": list(outcome.refused),

@@ -20,8 +20,17 @@ DEFAULT_URL = "http://localhost:8913/"
 COLOURS = {"complete": "green", "running": "cyan", "failed": "red", "lost": "red", "cancelled": "yellow"}
 
 
-def connect(url: str | None, token_file: str | None, *, manager: str | None = None, token: str = "") -> RemoteServer:
+def connect(
+    url: str | None,
+    token_file: str | None,
+    *,
+    manager: str | None = None,
+    token: str = "",
+    memory: Path | None = None,
+) -> RemoteServer:
     """The server that the options name, else the environment (LWR_URL, LWR_TOKEN_FILE), else this machine's.
+
+    `memory` is as `RemoteServer` has it.
 
     Raises:
         BadRequest: the file with the secret cannot be read or is empty, or the URL is none.
@@ -32,7 +41,7 @@ def connect(url: str | None, token_file: str | None, *, manager: str | None = No
         token = _secret(Path(file))
     if manager:
         base = f"{base.rstrip('/')}/managers/{manager}/"
-    return RemoteServer(base, token)
+    return RemoteServer(base, token, memory=memory)
 
 
 def _secret(path: Path) -> str:
