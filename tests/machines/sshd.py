@@ -14,9 +14,9 @@ from tests.support import free_port
 # Without PAM and without the checks of StrictModes it runs for a plain user too, and trusts a temporary directory.
 _CONFIGURATION = """\
 ListenAddress 127.0.0.1:{port}
-HostKey {directory}/host_key
+HostKey "{directory}/host_key"
 PidFile none
-AuthorizedKeysFile {directory}/authorized_keys
+AuthorizedKeysFile "{directory}/authorized_keys"
 AuthenticationMethods publickey
 PermitRootLogin prohibit-password
 UsePAM no

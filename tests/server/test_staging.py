@@ -357,12 +357,16 @@ class TestRules:
             ("staging_url_hosts = galaxy.example.org", "remote_transfer", "staging_url_hosts"),
             ("staging_url_networks = 192.0.2.0/24", "remote_transfer", "staging_url_networks"),
             ("staging_url_schemes = https", "remote_transfer", "staging_url_schemes"),
+            ("staging_url_hosts = galaxy.example.org", "remote_rsync_transfer", "staging_url_hosts"),
+            ("staging_url_networks = 192.0.2.0/24", "remote_scp_transfer", "staging_url_networks"),
         ],
     )
     @pytest.mark.parametrize("inputs", [True, False], ids=["into", "out of"])
     def test_each_refuses_by_its_name(
         self, option: str, action: str, line: str, inputs: bool, galaxy: Galaxy, tmp_path: Path
     ) -> None:
+        if action in SSH_ACTIONS:
+            galaxy.ssh = {"ssh_key": "k", "ssh_user": "u", "ssh_host": "127.0.0.1"}
         with served(tmp_path / "server", options=option) as server:
             begin(server, galaxy.staging(action, inputs=inputs), "echo a > ../outputs/out.dat")
             told = server.finished("7")
@@ -371,14 +375,16 @@ class TestRules:
         assert not galaxy.output.exists()
         assert not galaxy.files.requests
 
-    def test_no_secret_is_in_log_or_answers(
-        self, galaxy: Galaxy, server: Served, capsys: pytest.CaptureFixture[str]
-    ) -> None:
+    def test_no_secret_is_in_log_or_answers(self, galaxy: Galaxy, tmp_path: Path) -> None:
         galaxy.files.fail_next(502)
         galaxy.files.fail_next(404)
-        begin(server, galaxy.staging("remote_transfer"))
-        told = server.finished("7")
-        shown = server.ask("GET", "/jobs/7").body.decode() + json.dumps(told) + "".join(capsys.readouterr())
+        with RunningServer(tmp_path / "server", options="log_level = debug\n") as server:
+            query = {"command_line": COPY, "remote_staging": json.dumps(galaxy.staging("remote_transfer"))}
+            server.ask_json("POST", "/jobs?job_id=7")
+            server.ask("POST", f"/jobs/7/submit?{urlencode(query)}", b"")
+            wait_until(lambda: _status(server)["complete"] == "true", "the job to end")
+            answers = [server.ask_json("GET", path) for path in ("/jobs/7", "/jobs/7/receipt", "/jobs/7/status")]
+            shown = json.dumps(answers) + server.log()
         assert "404" in shown
         assert KEY not in shown
 

@@ -73,6 +73,7 @@ def configure(
     root = logging.getLogger()
     root.handlers = [_FromLibraries()]
     root.setLevel(_LEVELS[level])
+    logging.getLogger("urllib3").setLevel(logging.WARNING)  # its finer lines are whole URLs
     return output
 
 

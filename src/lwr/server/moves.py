@@ -96,8 +96,7 @@ class Moves:
             finally:
                 done(result if isinstance(result, LwrError) else None)
 
-        large = None if self._upward else self._is_large(step)
-        return Task(self._job.attempt, _host(step.action), lambda one: move(carried, one), over, large)
+        return Task(self._job.attempt, _host(step.action), lambda one: move(carried, one), over, self._is_large(step))
 
     # -- into the job --------------------------------------------------------------------------------------------
 
@@ -121,10 +120,10 @@ class Moves:
     def _fetch_to(self, part: Part, partial: Partial, carried: _Carried, one: Try) -> Transferred:
         action, means = carried.step.action, self._means
         if action.ssh is not None:
+            _check_ssh_host(means.reach, action.ssh.host)
             return fetch_by_ssh(action.way, action.ssh, action.path, part, one.interrupt, means.known_hosts)
         if action.way is Way.COPY:
-            partial.restart()
-            return copy_in(action.path, partial, one.interrupt, means.reach)
+            return copy_in(action.path, partial, one.interrupt, means.reach, one.most_bytes)
         return means.web.fetch(
             action.url,
             partial,
@@ -148,6 +147,7 @@ class Moves:
     def _deliver_from(self, source: OpenFile, carried: _Carried, one: Try) -> Transferred:
         action, means = carried.step.action, self._means
         if action.ssh is not None:
+            _check_ssh_host(means.reach, action.ssh.host)
             return deliver_by_ssh(action.way, action.ssh, source, action.path, one.interrupt, means.known_hosts)
         if action.way is Way.COPY:
             return copy_out(source, action.path, one.interrupt, means.reach)
@@ -162,9 +162,13 @@ class Moves:
             one.interrupt,
             bookmark=carried.bookmark,
             on_begin=lambda bookmark: self._remember(carried, bookmark, one),
+            on_bytes=lambda reached_bytes: setattr(one, "reached_bytes", reached_bytes),
         )
 
     def _is_large(self, step: Step) -> bool | None:
+        if self._upward:
+            # How much it is shows only on the way; ssh cannot be stopped there and go on in the other lane.
+            return True if step.action.ssh is not None else None
         try:
             return self._identity(step)[0] > SMALL_BYTES
         except LwrError:
@@ -226,6 +230,21 @@ class _Carried:
             ended_at=None if state is FileState.UNDER_WAY else time.time(),
             reason=reason,
         )
+
+
+def _check_ssh_host(reach: Reach, host: str) -> None:
+    """Raises BadRequest for a host that the admin's rules do not allow."""
+    reach.check_host(host)
+    if not reach.judges_addresses:
+        return
+    try:
+        reach.check_address(host, host)
+    except ValueError:
+        raise BadRequest(
+            f"This server may not move files by ssh to {host[:80]!r}: it judges addresses, and ssh looks names up "
+            "by itself.",
+            "Give the host by its address, or the server's admin may take out staging_url_networks.",
+        ) from None
 
 
 def _hash(step: Step) -> str:

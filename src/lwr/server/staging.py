@@ -128,7 +128,7 @@ class Stagers:
         if not under_way:
             self._pool.submit(self._guarded, stage)
         elif stage.job.cancel_requested:
-            self._runner.cancel(stage.job.attempt)
+            self._pool.submit(self._runner.cancel, stage.job.attempt)  # it may have thousands of files to tell of
 
     def _guarded(self, stage: _Stage) -> None:
         """Do what is next. The stage stays busy while the runner has tasks of it."""
