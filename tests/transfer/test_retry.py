@@ -94,3 +94,11 @@ def test_an_answer_that_may_pass_is_tried_again() -> None:
 def test_growing_stops_growing() -> None:
     pauses = growing(1.0, 3.0, 2.0)
     assert [next(pauses) for _ in range(4)] == [1.0, 2.0, 3.0, 3.0]
+
+
+def test_patience_begins_anew_with_whatever_gets_further() -> None:
+    clock, call = Clock(), Flaky(*[BadTransfer("cut")] * 8)
+    patience = Patience(tries_of_spoiled=4, first_s=0.1, clock=clock, sleep=clock.sleep)
+    with pytest.raises(BadTransfer):
+        patience.run(call, reached_bytes=lambda: min(call.calls, 3))
+    assert clock.slept == pytest.approx([0.1, 0.1, 0.1, 0.2, 0.4])

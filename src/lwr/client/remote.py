@@ -107,22 +107,15 @@ class RemoteServer:
         """Close the connections. May be called twice."""
         self._http.close()
 
-    def _patiently(self, call: Callable[[], Result], interrupt: Interrupt | None = None) -> Result:
-        patience = self.patience if interrupt is None else replace(self.patience, sleep=interrupt.wait)
-        return patience.run(call, self.on_retry)
+    def _patiently(self, call: Callable[[], Result]) -> Result:
+        return self.patience.run(call, self.on_retry)
 
     def _while_it_moves(
         self, call: Callable[[], Result], interrupt: Interrupt | None, reached_bytes: Callable[[], int]
     ) -> Result:
-        """The same for what goes on where it was cut: patience begins anew whenever it got further."""
-        best_bytes = reached_bytes()
-        while True:
-            try:
-                return self._patiently(call, interrupt)
-            except LwrError as error:
-                if not error.transient or reached_bytes() <= best_bytes:
-                    raise
-                best_bytes = reached_bytes()
+        """The same for what goes on where it was cut, and may be interrupted."""
+        patience = self.patience if interrupt is None else replace(self.patience, sleep=interrupt.wait)
+        return patience.run(call, self.on_retry, reached_bytes)
 
     @contextlib.contextmanager
     def in_a_hurry(self, total_s: float) -> Iterator[None]:

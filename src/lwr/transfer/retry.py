@@ -27,6 +27,11 @@ def _nobody(_error: LwrError, _pause_s: float) -> None:
     """Tell nobody of a retry."""
 
 
+def _all_or_nothing() -> int:
+    """How far a call gets that is either done or has done nothing."""
+    return 0
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long to try again.
@@ -46,21 +51,30 @@ class Patience:
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def run(self, call: Callable[[], Result], on_retry: Callable[[LwrError, float], None] = _nobody) -> Result:
+    def run(
+        self,
+        call: Callable[[], Result],
+        on_retry: Callable[[LwrError, float], None] = _nobody,
+        reached_bytes: Callable[[], int] = _all_or_nothing,
+    ) -> Result:
         """Call until it succeeds, and return what it returned.
 
-        `on_retry` is told of each failure that is followed by another try, with the pause before it.
+        `on_retry` is told of each failure that is followed by another try, with the pause before it. For a call that
+        goes on where it was cut, `reached_bytes` says how far it got: patience begins anew whenever that is further
+        than before, so that many cuts cost many short pauses and no long ones.
 
         Raises:
             LwrError: the last one: it was not transient, or patience is over. Other exceptions pass at once.
         """
-        until = self.clock() + self.total_s
-        spoiled = 0
-        pauses = growing(self.first_s, self.most_s, 2.0)
+        best_bytes, spoiled = reached_bytes(), 0
+        until, pauses = self._anew()
         while True:
             try:
                 return call()
             except LwrError as error:
+                if reached_bytes() > best_bytes:
+                    best_bytes, spoiled = reached_bytes(), 0
+                    until, pauses = self._anew()
                 spoiled += isinstance(error, BadTransfer)
                 left_s = until - self.clock()
                 if not error.transient or left_s <= 0 or spoiled >= self.tries_of_spoiled:
@@ -68,3 +82,7 @@ class Patience:
                 pause_s = min(next(pauses), left_s)
                 on_retry(error, pause_s)
             self.sleep(pause_s)
+
+    def _anew(self) -> tuple[float, Iterator[float]]:
+        """Until when to try, on the clock, and the pauses."""
+        return self.clock() + self.total_s, growing(self.first_s, self.most_s, 2.0)
