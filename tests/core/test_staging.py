@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lwr.core.staging import ACTIONS, FileAction, Mover, StagingPlan, Step, plan_from_wire
+from lwr.core.staging import ACTIONS, FileAction, Mover, Ssh, StagingPlan, Step, plan_from_wire
 from lwr.errors import BadRequest
 
 
@@ -47,6 +47,28 @@ class TestFromTheWire:
             FileAction("remote_transfer", url="https://galaxy/x"),
         ]
         assert {(step.kind, step.name) for step in plan.inputs} == {("input", "a")}
+
+    @pytest.mark.parametrize(
+        "around",
+        [
+            {"action_mapper": {"ssh_key": "the key"}},
+            {"ssh_key": "the key"},
+            {"action_mapper": {"ssh_key": "the key"}, "ssh_key": None},
+            {"action_mapper": {"ssh_key": None}, "ssh_key": "the key"},
+        ],
+        ids=["http", "ours", "queue-without", "beside-the-mapper"],
+    )
+    def test_one_ssh_key_for_all_entries(self, around: dict[str, Any]) -> None:
+        action = {
+            "action_type": "remote_scp_transfer",
+            "path": "/a",
+            "ssh_user": "u",
+            "ssh_host": "h",
+            "ssh_port": "23",
+        }
+        (step,) = plan_from_wire({"setup": [entry(action)], **around}).inputs
+        assert step.action.ssh == Ssh("u", "h", 23, "the key")
+        assert "the key" not in repr(step)
 
     @pytest.mark.parametrize(
         "setup",

@@ -153,16 +153,20 @@ def plan_from_wire(remote_staging: Mapping[str, Any]) -> StagingPlan:
     Raises:
         BadRequest: not of the documented shape, or an action that nobody knows.
     """
-    key = remote_staging.get("ssh_key") or ""
+    key = _ssh_key(remote_staging)
     return StagingPlan(
         *(
-            tuple(
-                _step_from_wire(entry, name, key if isinstance(key, str) else "")
-                for entry in _entries(remote_staging, name)
-            )
+            tuple(_step_from_wire(entry, name, key) for entry in _entries(remote_staging, name))
             for name in ("setup", "outputs")
         )
     )
+
+
+def _ssh_key(remote_staging: Mapping[str, Any]) -> str:
+    """The one key of all entries: in the mapper, and over a queue beside it as well."""
+    mapper = remote_staging.get("action_mapper")
+    key = (mapper.get("ssh_key") if isinstance(mapper, dict) else "") or remote_staging.get("ssh_key")
+    return key if isinstance(key, str) else ""
 
 
 def _entries(remote_staging: Mapping[str, Any], name: str) -> list[object]:
