@@ -8,7 +8,8 @@ Synchronous. Knows the server only by its REST dialect; must not import `lwr.ser
 """
 
 from lwr.client.events import Event, GivingUp, Moved, Moving, Retrying, SetUp, StageBegun, StateChanged, Submitted
-from lwr.client.job import Outcome, RemoteJob, Travel, resume_job, run_job
+from lwr.client.job import RemoteJob, resume_job, run_job
+from lwr.client.life import Outcome, Travel
 from lwr.client.places import RemotePlaces
 from lwr.client.plan import JobRequest, LocalFile
 from lwr.client.remote import RemoteServer, RemoteStatus
