@@ -54,7 +54,7 @@ docs: .venv/.ready-docs ## Build the documentation into docs/_build/html
 generate: .venv/.ready-dev ## Write anew what is made from the sources: samples, configuration reference, states' diagram
 	$(BIN)/python docs/generate.py
 
-bench: .venv/.ready-dev $(PEERS_READY) ## Measure against Pulsar's server and nginx, side by side (20 minutes)
+bench: .venv/.ready-dev $(PEERS_READY) ## Measure against Pulsar's server and nginx, side by side (half an hour)
 	$(BIN)/python -m benchmarks
 
 venv: .venv/.ready-dev ## Only make .venv, with all that development needs

@@ -7,6 +7,7 @@ rows ask about.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
@@ -89,6 +90,9 @@ def _row(way: str, plan: Plan, directory: Path) -> Row:
 
 
 def measure(plan: Plan) -> list[Row]:
+    # Two copies are there at a time, the server's and the client's or nginx's.
+    if shutil.disk_usage(plan.disk).free < plan.sparse_bytes * 5 // 2:
+        raise SystemExit(f"{plan.disk} has no room for files of {plan.sparse_bytes:,} bytes; set TMPDIR.")
     rows = []
     for way in WAYS:
         with tempfile.TemporaryDirectory(dir=plan.disk) as directory:
