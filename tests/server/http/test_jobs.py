@@ -126,6 +126,20 @@ def test_a_submit_may_carry_the_set_up(server: Served, job_id: str) -> None:
     assert server.finished(job_id)["status"] == "complete"
 
 
+def test_files_may_come_before_a_set_up_that_the_submit_carries(server: Served, job_id: str) -> None:
+    """From clients that say the job's id twice, as Pulsar's do, and for files that a job starts with."""
+    files, said_twice = f"/jobs/{job_id}/files", {"job_id": job_id, "name": "in.txt"}
+    server.ask("POST", files, b"x", query={"name": "in.txt", "type": "input"}).problem(404, "not-found")
+    server.ask("GET", f"{files}/path", query={**said_twice, "type": "output"}).problem(404, "not-found")
+    place = server.ask("GET", f"{files}/path", query={**said_twice, "type": "workdir"}).json()["path"]
+    assert place == str(server.job_file(job_id, "working", "in.txt"))
+    assert server.ask("POST", files, b"content", query={**said_twice, "type": "input"}).status == 200
+    carried = {"command_line": "cat ../inputs/in.txt", "setup_params": json.dumps({"job_id": job_id})}
+    assert server.ask("POST", f"/jobs/{job_id}/submit", query=carried).body == b"OK"
+    assert server.finished(job_id)["stdout"] == "content"
+    server.ask("POST", files, b"late", query={**said_twice, "type": "input"}).problem(409, "conflict")
+
+
 def test_a_command_line_of_a_megabyte_and_a_half(server: Served, job_id: str) -> None:
     server.setup(job_id)
     server.submit(job_id, "wc -c < ../outputs/o #" + "x" * 1_500_000)

@@ -14,6 +14,7 @@ from lwr import __version__
 from lwr.core.job import Job, JobKey, JobState
 from lwr.core.places import JobLayout
 from lwr.core.wire import (
+    FILE_KINDS,
     PULSAR_VERSION,
     Results,
     SetupRequest,
@@ -28,7 +29,7 @@ from lwr.server.http.answers import json_answer, ok
 from lwr.server.http.downloads import Downloads
 from lwr.server.http.pool import Pool
 from lwr.server.http.resumable import Resumable
-from lwr.server.http.routing import Call, Route, route
+from lwr.server.http.routing import Call, Handler, Route, route
 from lwr.server.http.uploads import Uploads
 
 
@@ -40,11 +41,11 @@ def routes(jobs: Jobs, uploads: Uploads, resumable: Resumable, downloads: Downlo
         route("GET", "/jobs/{job_id}/status", jobs.status),
         route("PUT", "/jobs/{job_id}/cancel", jobs.cancel),
         route("DELETE", "/jobs/{job_id}", jobs.clean),
-        route("POST", "/jobs/{job_id}/files", resumable.post),
+        route("POST", "/jobs/{job_id}/files", jobs.set_up_if_missing(resumable.post)),
         route("PUT", "/jobs/{job_id}/files", uploads.upload),
         *resumable.routes(),
         route("GET", "/jobs/{job_id}/files", downloads.download, file=True),
-        route("GET", "/jobs/{job_id}/files/path", downloads.path),
+        route("GET", "/jobs/{job_id}/files/path", jobs.set_up_if_missing(downloads.path)),
         route("GET", "/healthz", healthz),
     ]
 
@@ -65,6 +66,23 @@ class Jobs:
         )
         job = await self._pool.run(self._engine.setup, call.key, request)
         return json_answer(setup_reply(job, self._view.layout(job), self._view.system_properties(call.manager)))
+
+    def set_up_if_missing(self, handler: Handler) -> Handler:
+        """A handler of files that are sent before a job runs, for clients who send the first ones before the set-up.
+
+        Pulsar's clients do so where a destination has `jobs_directory`: they compute the set-up's answer, and send its
+        request along with the submit. They, and nobody else, repeat the job's id in the query; for everybody else a job
+        that is not there is an error.
+        """
+
+        async def handle(call: Call) -> web.StreamResponse:
+            kind = call.values.get("type", "")
+            first = "job_id" in call.request.query and kind in FILE_KINDS and not kind.startswith("output")
+            if first and self._view.job(call.key) is None:
+                await self._pool.run(self._engine.setup, call.key, SetupRequest(job_id=call.key.job_id))
+            return await handler(call)
+
+        return handle
 
     async def submit(self, call: Call) -> web.StreamResponse:
         await self._pool.run(self._submit, call)
