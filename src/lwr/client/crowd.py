@@ -17,6 +17,8 @@ Item = TypeVar("Item")
 
 #: So long an interrupted worker may take to notice; it is left to itself then (one that connects cannot be told).
 _FAREWELL_S = 2.0
+#: A signal that comes just before the caller begins to wait does not wake it: so late it is noticed then.
+_GLANCE_S = 0.2
 
 
 def each(items: Iterable[Item], work: Callable[[Item, Interrupt], None], at_a_time: int) -> None:
@@ -55,8 +57,9 @@ def each(items: Iterable[Item], work: Callable[[Item, Interrupt], None], at_a_ti
             running += 1
             threading.Thread(target=labour, name=f"lwr-{number}", daemon=True).start()
         while running:
-            ended.get()
-            running -= 1
+            with contextlib.suppress(queue.Empty):
+                ended.get(timeout=_GLANCE_S)
+                running -= 1
     except BaseException:
         interrupt.set()
         with contextlib.suppress(queue.Empty):

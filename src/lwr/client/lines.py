@@ -28,6 +28,7 @@ from lwr.transfer.bodies import PIECE_BYTES
 from lwr.transfer.interrupt import Interrupt
 
 _MOST_KEPT_COUNT = 32
+_MOST_DRAINED_BYTES = 64 * 1024
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
@@ -152,6 +153,8 @@ class Lines:
                 )
             try:
                 yield Answer(response, translated)
+                if (response.length_remaining or 0) <= _MOST_DRAINED_BYTES:
+                    response.drain_conn()  # then it can be used again
             finally:
                 response.close()
 

@@ -42,8 +42,9 @@ class RemoteStatus:
     """How a job stands, in the peers' words; the rest is filled when it is `finished`.
 
     `state` is one of preprocessing, queued, running, postprocessing, complete, failed, cancelled, lost. Listings are
-    relative, with `separator`. The streams may be shortened in their middle by the server;
-    `job_stderr` is what the shell around the command said, where the server tells them apart.
+    relative, with `separator`; `sources` are the files in which the tool names results, as (type, contents). The streams
+    may be shortened in their middle by the server; `job_stderr` is what the shell around the command said, if it is
+    told apart.
     """
 
     job_id: str
@@ -56,6 +57,8 @@ class RemoteStatus:
     outputs: tuple[str, ...] = ()
     working: tuple[str, ...] = ()
     metadata: tuple[str, ...] = ()
+    job_directory: tuple[str, ...] = ()
+    sources: tuple[tuple[str, str], ...] = ()
     separator: str = "/"
 
 
@@ -210,6 +213,9 @@ class RemoteServer:
         params: Mapping[str, str] | None = None,
         remote_staging: Mapping[str, Any] | None = None,
         setup: Mapping[str, Any] | None = None,
+        dependencies: Mapping[str, Any] | None = None,
+        touch_outputs: Sequence[str] = (),
+        dynamic_sources: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Have the job run. When this returns, the server has it for good.
 
@@ -218,11 +224,19 @@ class RemoteServer:
             params: what the server's manager takes (`native_specification`, ...).
             remote_staging: what the server moves itself (lwr.core.staging).
             setup: has the job set up before, with these parameters: for one whose places were computed here.
+            dependencies: what the server should resolve (`requirements`, `installed_tool_dependencies`).
+            touch_outputs: names that the server makes empty in `outputs` before the job.
+            dynamic_sources: (path in the working directory, type) of files whose contents the status is to tell.
         """
         query = {"job_id": job_id, "command_line": command_line}
-        query |= {"env": json.dumps(list(env))} if env else {}
-        for key, value in (("params", params), ("remote_staging", remote_staging), ("setup_params", setup)):
-            query |= {key: json.dumps(dict(value))} if value else {}
+        parts: dict[str, Any] = {"params": params, "remote_staging": remote_staging, "setup_params": setup}
+        parts |= {
+            "env": list(env),
+            "dependencies_description": dependencies,
+            "submit_extras": {"touch_outputs": list(touch_outputs)} if touch_outputs else {},
+            "dynamic_file_sources": [{"path": path, "type": kind} for path, kind in dynamic_sources],
+        }
+        query |= {key: json.dumps(value, default=dict) for key, value in parts.items() if value}
         self._patiently(lambda: self._http.ask("POST", f"jobs/{_part(job_id)}/submit", query, f"submit job {job_id}"))
 
     def status(self, job_id: str) -> RemoteStatus:
@@ -244,6 +258,8 @@ class RemoteServer:
             outputs=_names(reply.get("outputs_directory_contents")),
             working=_names(reply.get("working_directory_contents")),
             metadata=_names(reply.get("metadata_directory_contents")),
+            job_directory=_names(reply.get("job_directory_contents")),
+            sources=_sources(reply.get("realized_dynamic_file_sources")),
             separator=separator_of(reply),
         )
 
@@ -328,3 +344,8 @@ def _part(job_id: str) -> str:
 
 def _names(value: object) -> tuple[str, ...]:
     return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
+
+
+def _sources(value: object) -> tuple[tuple[str, str], ...]:
+    entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
+    return tuple((str(entry.get("type")), str(entry.get("contents") or "")) for entry in entries)

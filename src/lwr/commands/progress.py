@@ -161,7 +161,8 @@ class _Stage:
     def tell(self, event: Moving | Moved) -> None:
         if isinstance(event, Moved):
             self._done_count += 1
-            moved_bytes, size_bytes = event.receipt.size_bytes, event.receipt.size_bytes
+            moved_bytes = event.receipt.size_bytes
+            size_bytes: int | None = moved_bytes
             if event.name in self._bars:
                 self._progress.remove_task(self._bars.pop(event.name))
         else:

@@ -158,9 +158,7 @@ def _verdict(console: Console, outcome: Outcome, took_s: float) -> None:
     for name in outcome.missing:
         console.print(f"[yellow]![/] {escape(plain(name))} was not written by the command")
     for name in outcome.refused:
-        console.print(
-            f"[red]✗[/] {escape(plain(name))} was refused: its receiver does not take it, or its name leaves its output's directory"
-        )
+        console.print(f"[red]✗[/] {escape(plain(name))} was refused by its receiver, or its name leaves its place")
     if outcome.not_cleaned:
         console.print(f"[yellow]![/] {escape(plain(outcome.not_cleaned))}")
     took = f"[dim]in {duration(took_s)}[/]"
