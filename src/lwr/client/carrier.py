@@ -46,17 +46,17 @@ class Carrier:
         Raises:
             BadRequest: a file cannot be read. LwrError: it could not be moved. Nothing is under way any more then.
         """
-        sizes = {step: _size_bytes(Path(step.action.path)) for step in steps}
+        sizes = {step: _size_bytes(_source(step)) for step in steps}
         self.tell(StageBegun(True, len(steps), sum(sizes.values())))
 
         def send(step: Step, interrupt: Interrupt) -> None:
-            source, size_bytes, began_at = Path(step.action.path), sizes[step], time.time()
+            source, size_bytes, began_at = _source(step), sizes[step], time.time()
 
             def tell(moved_bytes: int) -> None:
                 self.tell(Moving(step.name, True, moved_bytes, size_bytes))
 
             place = places.path(step.kind, step.name)
-            if step.action.way is Way.COPY:
+            if step.action.way is Way.COPY and isinstance(source, Path):
                 _check_seen(places.path(step.kind, ""), step)
                 moved = copy_file(source, Path(place), interrupt)
             else:
@@ -91,7 +91,7 @@ class Carrier:
             if step.action.way is Way.COPY:
                 source = self._server.path(job_id, step.kind, step.name)
                 _check_seen(os.path.dirname(source), step)
-                moved = copy_file(Path(source), target, interrupt)
+                moved = copy_file(_in_the_job(source, step), target, interrupt)
             else:
                 moved = self._server.download(
                     job_id, step.kind, step.name, target, tell, interrupt, on_size=sizes.append
@@ -136,14 +136,23 @@ class Carrier:
             self.records.append(record)
 
 
-def _size_bytes(path: Path) -> int:
+def _source(step: Step) -> Path | bytes:
+    """What is sent: a file, or the text that the step brings along."""
+    return step.action.contents.encode() if step.action.contents else Path(step.action.path)
+
+
+def _size_bytes(source: Path | bytes) -> int:
+    if isinstance(source, bytes):
+        return len(source)
     try:
-        return path.stat().st_size
+        return source.stat().st_size
     except OSError as error:
-        raise BadRequest(f"{path} cannot be read: {error.strerror}.", "Check its name.") from error
+        raise BadRequest(f"{source} cannot be read: {error.strerror}.", "Check its name.") from error
 
 
-def _sha256(path: Path, interrupt: Interrupt) -> bytes:
+def _sha256(path: Path | bytes, interrupt: Interrupt) -> bytes:
+    if isinstance(path, bytes):
+        return hashlib.sha256(path).digest()
     sha256 = hashlib.sha256()
     try:
         with path.open("rb", buffering=0) as file:
@@ -161,3 +170,19 @@ def _check_seen(directory: str, step: Step) -> None:
             f"{step.name} is to be copied, and this machine does not see the job's directory {directory}.",
             "Use the action `transfer` where the two share no file system.",
         )
+
+
+def _in_the_job(path: str, step: Step) -> Path:
+    """Where a result really is. Raises BadRequest when that is not in the job's directory: a job can make a link to any
+    file, and this process may be able to read what the job could not."""
+    area = path
+    for _ in step.name.split("/"):
+        area = os.path.dirname(area)
+    job = area if step.kind == "output_jobdir" else os.path.dirname(area)
+    real = Path(os.path.realpath(path))
+    if not real.is_relative_to(os.path.realpath(job)):
+        raise BadRequest(
+            f"{step.name} is to be copied, and is a link that leads out of the job's directory.",
+            "A tool may link to its own files only.",
+        )
+    return real

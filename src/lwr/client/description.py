@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from lwr.client.collect import declared_outputs
 from lwr.client.pathmapper import PathMapper
 from lwr.client.places import RemotePlaces
 from lwr.client.rewrite import Replacement, Rewriter, paths_in
 from lwr.client.unstructured import found_in
-from lwr.core.listings import relative_name
 from lwr.core.mapper import UNSTRUCTURED, Mapper
-from lwr.core.outputs import VERSION_OUTPUT, ClientOutputs, client_outputs_to_wire
+from lwr.core.outputs import ClientOutputs, client_outputs_to_wire
 from lwr.core.staging import FileAction, Mover, StagingPlan, Step, step_to_wire
 from lwr.errors import BadRequest
 
@@ -96,7 +96,7 @@ class DescribedPlan:
         command_line: for the server.
         replacements: which path stands for which.
         outputs: as they are sent.
-        remote_staging: for the submit: `setup`, `action_mapper`, `client_outputs`. Holds secrets.
+        remote_staging: for the submit: `setup`, `action_mapper`, `client_outputs`, `outputs`. Holds secrets.
         absent: paths in the texts that a rule would stage and that do not exist here; they were left as they are.
     """
 
@@ -275,14 +275,16 @@ class _Planner:
             self._steps["config", name] = Step("config", name, action)
 
     def plan(self, rewriter: Rewriter) -> DescribedPlan:
-        outputs = self._outputs()
-        staging = StagingPlan(tuple(self._steps.values()), tuple(self._declared(outputs)))
+        outputs, declared = declared_outputs(self._job.outputs, self._mapper, self._paths.outputs)
+        staging = StagingPlan(tuple(self._steps.values()), declared)
         setup = [step_to_wire(step) for step in staging.inputs_moved_by(Mover.SERVER)]
         remote_staging: dict[str, Any] = {"setup": setup} if setup else {}
         remote_staging |= {
             "action_mapper": self._mapper.to_wire(),
             "client_outputs": client_outputs_to_wire(outputs),
         }
+        if declared:
+            remote_staging["outputs"] = [step_to_wire(step) for step in declared]
         if self._mapper.ssh and self._mapper.ssh.key:
             remote_staging["ssh_key"] = self._mapper.ssh.key
         return DescribedPlan(
@@ -293,29 +295,6 @@ class _Planner:
             remote_staging,
             tuple(dict.fromkeys(self._absent)),
         )
-
-    def _outputs(self) -> ClientOutputs:
-        """Outputs in the working directory are written there, so they are fetched from there."""
-        outputs = self._job.outputs
-        moved = [
-            (path, path)
-            for path in outputs.output_files
-            if relative_name(path, outputs.working_directory) is not None
-            and path not in {target for _, target in outputs.work_dir_outputs}
-        ]
-        return replace(outputs, work_dir_outputs=(*outputs.work_dir_outputs, *moved)) if moved else outputs
-
-    def _declared(self, outputs: ClientOutputs) -> Iterable[Step]:
-        from_work_dir = {target: source for source, target in outputs.work_dir_outputs}
-        for path in dict.fromkeys(filter(None, (*from_work_dir, *outputs.output_files, outputs.version_file))):
-            source = relative_name(from_work_dir.get(path, path), outputs.working_directory)
-            if path in from_work_dir and source is not None:
-                kind, name = "output_workdir", source
-            elif path == outputs.version_file:
-                kind, name = "output", VERSION_OUTPUT
-            else:
-                kind, name = "output", self._paths.outputs.of(os.path.normpath(path), os.path.basename(path))
-            yield Step(kind, name, self._mapper.action(path, kind), path in outputs.required)
 
 
 def _text(path: str) -> str | None:
