@@ -1,4 +1,4 @@
-"""What was recorded between Galaxy, its runners and Pulsar, read from `tests/captures` for comparison and replay."""
+"""What was recorded of Galaxy, LWR 2014 and Pulsar, read from `tests/captures` for comparison and replay."""
 
 from __future__ import annotations
 
@@ -13,41 +13,45 @@ CAPTURES = Path(__file__).parent / "captures"
 
 
 @dataclass
-class Recorded:
-    """A request and what of its answer matters. Bodies are as long as they were, but for what the capture left out."""
+class Exchange:
+    """A recorded request and its answer."""
 
     method: str
     path: str
     query: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    answer: bytes = b""
+    body: str | None = None
+    status: int = 0
+    answer: str = ""
 
-    def uploaded(self) -> bytes:
+    def uploaded(self) -> str:
         """The file in the form that this request sent; the capture has no blank lines in it."""
-        content = re.search(rb"(?s)Content-Type: [^\n]*\n(.*?)\n?--------<boundary>--", self.body)
+        content = re.search(r"(?s)Content-Type: [^\n]*\n(.*?)\n?--------<boundary>--", self.body or "")
         assert content, self.body
         return content[1]
 
 
-def requests(capture: str, section: str = "") -> Iterator[Recorded]:
-    """The requests of a capture, or of its section whose name ends like this."""
+def read(capture: str, section: str = "") -> Iterator[Exchange]:
+    """The exchanges of a capture, or of its section whose name ends like this."""
     text = (CAPTURES / capture).read_text()
     if section:
-        text = re.split(rf"(?m)^#{{5,}} \S*{section}$", text)[1].partition("\n##########")[0]
+        text = re.split(rf"(?m)^#{{5,}} \S*{section}$", text)[1].partition("\n##########")[0] + "\n"
     for block in re.split(r"(?m)^#\d+ +\+[\d.]+s +", text)[1:]:
         method, path = block.split(maxsplit=2)[:2]
-        request = Recorded(method, path)
+        exchange = Exchange(method, path)
         for mark, line in re.findall(r"(?ms)^      ([?<>]) (.*?)(?=^      [?<>] |\Z)", block):
             body = re.match(r"(?s)body\((\d+)\): (.*)", line)
-            content = body[2].encode()[: int(body[1])] if body else b""
+            # The last line's end belongs to a body that is longer than what stands before it.
+            content = body[2][: max(int(body[1]), len(body[2]) - 1)] if body else ""
             if mark == "?":
                 key, _, value = line.rstrip("\n").partition(" = ")
-                request.query[key] = value
-            elif mark == ">":
-                request.body += content
-            else:
-                request.answer += content
-        yield request
+                exchange.query[key] = value
+            elif mark == ">" and body:
+                exchange.body = content
+            elif mark == "<" and body:
+                exchange.answer = content
+            elif mark == "<":
+                exchange.status = int(line.split()[0])
+        yield exchange
 
 
 def message(capture: str, section: str) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def galaxy(tmp_path: Path) -> Iterator[JobFilesServer]:
 class Replay:
     """A recorded job, sent to `server` for `galaxy`."""
 
-    def __init__(self, server: RunningServer, galaxy: JobFilesServer, asked: list[recorded.Recorded]) -> None:
+    def __init__(self, server: RunningServer, galaxy: JobFilesServer, asked: list[recorded.Exchange]) -> None:
         self.server = server
         self.galaxy = galaxy
         # Of metrics this server writes no files yet.
@@ -53,7 +53,7 @@ class Replay:
             if request.method == "GET":
                 file = Path(self.here(request.query["path"]))
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_text(self.here(request.answer.decode()))
+                file.write_text(self.here(request.answer))
 
     def here(self, text: str) -> str:
         """What was recorded, with this machine's paths and addresses."""
@@ -62,9 +62,11 @@ class Replay:
         text = re.sub("/GALAXY(?=/)", str(self.galaxy.root), text)
         return text.replace("/STAGING", str(self.server.staging))
 
-    def send(self, method: str, path: str, query: dict[str, str], body: bytes | None = None) -> None:
+    def send(self, method: str, path: str, query: dict[str, str], body: str | None = None) -> None:
         there = {name: self.here(value) for name, value in query.items()}
-        status, answer = self.server.ask(method, f"{path.lstrip('/')}?{urlencode(there)}", body)
+        status, answer = self.server.ask(
+            method, f"{path.lstrip('/')}?{urlencode(there)}", self.here(body or "").encode() or None
+        )
         assert status == 200, (path, answer)
 
     def expected(self) -> Counter[tuple[str, str, str]]:
@@ -86,7 +88,7 @@ class Replay:
         # By now all of it must be there.
         for request in results:
             arrived = Path(self.here(request.query["path"])).read_bytes()
-            expected = self.here(request.uploaded().decode()).encode()
+            expected = self.here(request.uploaded()).encode()
             assert _comparable(arrived) == _comparable(expected), request.query["path"]
         assert (status["status"], status["returncode"]) == ("complete", 0), status
         receipt = self.server.ask_json("GET", f"jobs/{job_id}/receipt")
@@ -110,10 +112,9 @@ def asked(galaxy: JobFilesServer) -> Counter[tuple[str, str, str]]:
 
 
 def test_a_job_over_http(server: RunningServer, galaxy: JobFilesServer) -> None:
-    replay = Replay(server, galaxy, list(recorded.requests(REST, "files_probe_rt")))
-    requests = recorded.requests(REST, "galaxy_rest_probe_rt")
-    for request in requests:
-        replay.send(request.method, request.path, request.query, replay.here(request.body.decode()).encode() or None)
+    replay = Replay(server, galaxy, list(recorded.read(REST, "files_probe_rt")))
+    for request in recorded.read(REST, "galaxy_rest_probe_rt"):
+        replay.send(request.method, request.path, request.query, request.body)
         if request.path.endswith("/submit"):
             break
     replay.finish("4")
@@ -124,7 +125,7 @@ def test_a_job_over_http(server: RunningServer, galaxy: JobFilesServer) -> None:
 @pytest.mark.parametrize("action", ["remote_transfer", "remote_transfer_tus", "remote_copy"])
 def test_a_job_of_a_queue(server: RunningServer, galaxy: JobFilesServer, action: str) -> None:
     """Galaxy's own destination said `remote_transfer`."""
-    replay = Replay(server, galaxy, list(recorded.requests(QUEUE, "files_probe_mq")))
+    replay = Replay(server, galaxy, list(recorded.read(QUEUE, "files_probe_mq")))
     setup = recorded.message(QUEUE, "amqp_probe_mq")
     setup["token_endpoint"] = {"token_endpoint": setup["token_endpoint"]}  # as over HTTP
     text = {name: value if isinstance(value, str) else json.dumps(value) for name, value in setup.items()}

@@ -205,7 +205,7 @@ def test_galaxy_is_asked_what_pulsars_server_asks_it(
     check(peer, Run(action, "urllib", carried=False), server, galaxy, job_id)
     expected = Counter(
         (request.method, request.query["path"], request.query["file_type"])
-        for request in recorded.requests(capture, "-files")
+        for request in recorded.read(capture, "-files")
         # This server writes no files of metrics yet.
         if request.path == "/api/jobs/123456/files" and "/__instrument_" not in request.query["path"]
     )

@@ -9,21 +9,19 @@ that it gives tokens of its own.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.recorded import CAPTURES, Exchange, read
 from tests.server.http.served import Answer, Served, served
 from tests.support import wait_until
 
-CAPTURES = Path(__file__).parents[2] / "captures"
 SECRET = "open sesame/ü"
 
-TOOL = b"""\
+TOOL = """\
 import os, sys
 (config, source, out_1, literal, out_2, words, out_3, extra, version, index, out_4, shared) = sys.argv[1:]
 assert open(source).read() == "Hello world input!!@!", source
@@ -50,35 +48,12 @@ for path, text in {
 CACHE_PATHS = ("/cache", "/cache/status", "/cache_required", "/file_available", "/cache_insert")
 
 
-@dataclass
-class Exchange:
-    """A recorded request and its answer."""
-
-    method: str
-    path: str
-    query: dict[str, str] = field(default_factory=dict)
-    body: bytes | None = None
-    status: int = 0
-    answer: str = ""
-
-
 def _read(name: str) -> Iterator[Exchange]:
-    text = (CAPTURES / name).read_text()
-    for block in re.split(r"(?m)^#\d+ +\+[\d.]+s +", text)[1:]:
-        method, path = block.split(maxsplit=2)[:2]
-        exchange = Exchange(method, path)
-        for mark, line in re.findall(r"(?ms)^      ([?<>]) (.*?)(?=^      [?<>] |\Z)", block):
-            body = re.match(r"(?s)body\(\d+\): (.*)", line)
-            if mark == "?":
-                key, _, value = line.rstrip("\n").partition(" = ")
-                exchange.query[key] = value
-            elif mark == ">" and body:
-                sent = body[1].rstrip("\n")
-                exchange.body = TOOL if sent.startswith("<the self test") else sent.encode()
-            elif mark == "<" and body:
-                exchange.answer = body[1].rstrip("\n")
-            elif mark == "<":
-                exchange.status = int(line.split()[0])
+    """With our tool for theirs. Their bodies all end without a line's end."""
+    for exchange in read(name):
+        if exchange.body is not None:
+            exchange.body = TOOL if exchange.body.startswith("<the self test") else exchange.body.rstrip("\n")
+        exchange.answer = exchange.answer.rstrip("\n")
         yield exchange
 
 
@@ -89,9 +64,14 @@ class _Replay:
         self._server = server
         self.compared = 0
 
-    def send(self, exchange: Exchange, query: dict[str, str], body: bytes | None) -> Answer:
+    def send(self, exchange: Exchange, query: dict[str, str], body: str | None) -> Answer:
         here = {name: self._here(value) for name, value in query.items()}
-        return self._server.ask(exchange.method, exchange.path, body, query={**here, "private_key": SECRET})
+        return self._server.ask(
+            exchange.method,
+            exchange.path,
+            None if body is None else body.encode(),
+            query={**here, "private_key": SECRET},
+        )
 
     def _here(self, text: str) -> str:
         return text.replace("/STAGING", str(self._server.staging))
@@ -129,7 +109,7 @@ class _WithoutCache(_Replay):
 
     def __init__(self, server: Served) -> None:
         super().__init__(server)
-        self._cached: dict[str, bytes] = {}  # contents by the client's path, and by the token that LWR 2014 gave
+        self._cached: dict[str, str] = {}  # contents by the client's path, and by the token that LWR 2014 gave
 
     def play(self, exchange: Exchange) -> None:
         if exchange.path in CACHE_PATHS or "cache_token" in exchange.query:
@@ -149,7 +129,7 @@ class _WithoutCache(_Replay):
             self._cached[path] = exchange.body
         elif "token" in exchange.answer:
             token = json.loads(exchange.answer)["token"]
-            self._cached[token] = self._cached.get(path, b"")
+            self._cached[token] = self._cached.get(path, "")
 
 
 def _inserts_first(exchanges: list[Exchange]) -> list[Exchange]:
@@ -171,7 +151,7 @@ class _WithCache(_Replay):
         super().__init__(server)
         self._tokens: dict[str, str] = {}
 
-    def send(self, exchange: Exchange, query: dict[str, str], body: bytes | None) -> Answer:
+    def send(self, exchange: Exchange, query: dict[str, str], body: str | None) -> Answer:
         if "cache_token" in query:
             query = {**query, "cache_token": self._tokens[query["cache_token"]]}
         return super().send(exchange, query, body)
