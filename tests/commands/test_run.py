@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from lwr.client import Outcome, RemoteStatus
-from lwr.commands.run import exit_code
+from lwr.client import Outcome, RemoteServer, RemoteStatus
+from lwr.commands.run import exit_code, left_for_later
+from lwr.errors import PeerUnreachable
 from tests.commands.conftest import Lwr
+from tests.machines.job_files import JobFilesServer
 from tests.support import DEADLINE_S, RunningServer, wait_until
 
 
@@ -149,3 +151,84 @@ def test_on_a_terminal(environ: dict[str, str]) -> None:
 )
 def test_exit_codes(state: str, code: int | None, refused: tuple[str, ...], expected: int) -> None:
     assert exit_code(Outcome("j", RemoteStatus("j", state, True, code), refused=refused)) == expected
+
+
+def test_files_travel_as_rules_say(lwr: Lwr, home: Path) -> None:
+    (home / "in.txt").write_text("b\na\n")
+    (home / "actions.yaml").write_text(f"paths:\n  - path: {home}/out.txt\n    action: remote_copy\n")
+    done = lwr(
+        "run", "--json", "--file-actions", "actions.yaml", "--receipt", "receipt.json",
+        "--input", "in.txt", "--output", "out.txt", "--workdir-output", "w", "--",
+        "sort in.txt > out.txt; echo w > w",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    document = json.loads(done.stdout)
+    assert document["outputs"] == [{"path": f"{home}/w", "size_bytes": 2, "checked": "sha-256"}]
+    assert [file["path"] for file in document["delivered"]] == [f"{home}/out.txt"]
+    assert (home / "out.txt").read_text() == "a\nb\n"
+    receipt = json.loads((home / "receipt.json").read_text())
+    assert {file["name"]: (file["action"], file["mover"]) for file in receipt["files"]} == {
+        "in.txt": ("transfer", "client"),
+        "out.txt": ("remote_copy", "server"),
+        "w": ("transfer", "client"),
+    }
+    assert lwr("verify", "receipt.json").returncode == 0
+    (home / "out.txt").write_text("?")
+    assert lwr("verify", "receipt.json").returncode == 1
+
+
+def test_the_server_fetches_and_delivers(lwr: Lwr, home: Path) -> None:
+    (home / "in.txt").write_text("b\na\n")
+    with JobFilesServer(home, "the-key") as galaxy:
+        done = lwr(
+            "run", "--remote-transfer", galaxy.endpoint, "--input", "in.txt", "--output", "out.txt", "--",
+            "sort in.txt > out.txt",
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "0 files fetched, 1 file delivered by the server" in done.stderr
+    assert "the-key" not in done.stderr
+    assert (home / "out.txt").read_text() == "a\nb\n"
+
+
+def test_rules_that_cannot_be_read(lwr: Lwr, home: Path) -> None:
+    (home / "actions.yaml").write_text("paths:\n  - pth: /x\n")
+    done = lwr("run", "--file-actions", "actions.yaml", "--", "true")
+    assert done.returncode == 125
+    assert "actions.yaml" in done.stderr
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "1000"])
+def test_how_many_at_a_time(lwr: Lwr, number: str) -> None:
+    done = lwr("run", "--at-a-time", number, "--", "true")
+    assert done.returncode == 2
+    assert "--at-a-time" in done.stderr
+
+
+def test_a_run_that_was_killed_is_gone_on_with(
+    lwr: Lwr, environ: dict[str, str], served: RunningServer, home: Path
+) -> None:
+    (home / "in.txt").write_text("b\na\n")
+    go = home / "go"
+    options = ("--input", "in.txt", "--output", "out.txt")
+    command = ("--", f"while [ ! -e '{go}' ]; do sleep 0.02; done; sort in.txt > out.txt; echo said")
+    began = subprocess.Popen(
+        [sys.executable, "-m", "lwr.cli", "run", "--id", "mine", *options, *command],
+        env=environ,
+        cwd=home,
+        stderr=subprocess.DEVNULL,
+    )
+    with RemoteServer(served.url, served.secret) as server:
+        wait_until(lambda: server.status("mine").state == "running", "the job to run")
+    began.kill()
+    began.wait(DEADLINE_S)
+    go.touch()
+    done = lwr("run", "--resume", "mine", *options, *command)
+    assert (done.returncode, done.stdout) == (0, "said\n"), done.stderr
+    assert (home / "out.txt").read_text() == "a\nb\n"
+
+
+def test_a_server_that_is_gone_leaves_a_job_to_be_gone_on_with() -> None:
+    gone = PeerUnreachable("It is gone.", "Is it running?")
+    with pytest.raises(PeerUnreachable) as caught, left_for_later(["first", "mine"]):
+        raise gone
+    assert caught.value.hint == ("`lwr run --resume mine` with the same options goes on with the job. Is it running?")

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     ):
         request = _request(args, Path(streams))
         server.greet()
-        with view(console) as shown, _going_on(known):
+        with view(console) as shown, left_for_later(known):
 
             def tell(event: Event) -> None:
                 shown.tell(event)
@@ -71,8 +71,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextlib.contextmanager
-def _going_on(known: Sequence[str]) -> Iterator[None]:
-    """A job that the server has, and that was left because nobody reaches the server, can be gone on with."""
+def left_for_later(known: Sequence[str]) -> Iterator[None]:
+    """Within it, the error that nobody reaches the server also says how to go on with the job.
+
+    `known`: ids that the server has given, the newest last.
+    """
     try:
         yield
     except PeerUnreachable as error:
