@@ -57,7 +57,7 @@ class Carrier:
 
             place = places.path(step.kind, step.name)
             if step.action.way is Way.COPY and isinstance(source, Path):
-                _check_seen(places.path(step.kind, ""), step)
+                _check_seen(places.path("workdir", ""), step)  # the one that every job has
                 moved = copy_file(source, Path(place), interrupt)
             else:
                 there = self._server.arrived(places.job_id, step.kind, step.name) if again else None

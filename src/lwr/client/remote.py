@@ -42,8 +42,8 @@ class RemoteStatus:
     """How a job stands, in the peers' words; the rest is filled when it is `finished`.
 
     `state` is one of preprocessing, queued, running, postprocessing, complete, failed, cancelled, lost. Listings are
-    relative, with `separator`; `sources` are files in which the tool names results, as (type, contents). The streams may
-    be shortened in their middle; `job_stderr` is what the shell around the command said, where it is told apart.
+    relative, with `separator`; `sources` are files in which the tool names results, as (type, contents). The streams
+    may be shortened in their middle; `job_stderr` is what the shell around the command said, if it is told apart.
     """
 
     job_id: str

@@ -53,7 +53,7 @@ class Rewriter:
     def __init__(self, replacements: Iterable[Replacement], separator: str = "/") -> None:
         self._table: dict[str, Replacement] = {}
         for replacement in replacements:
-            for spelling in (replacement.local, _escaped(replacement.local)):
+            for spelling in _spellings(replacement.local):
                 self._table.setdefault(spelling, replacement)
         self._table.pop("", None)
         self._lengths = sorted({len(local) for local in self._table}, reverse=True)
@@ -112,9 +112,16 @@ class Rewriter:
         return None
 
 
-def _escaped(path: str) -> str:
-    """As people type it outside of quotes."""
-    return re.sub(r"([^\w@%+=:,./~\\-])", r"\\\1", path)
+#: How `'` stands within `'`: the string ends, a quote follows in another way, and the string goes on.
+_QUOTES_IN_QUOTES = ("'\\''", "'\"'\"'")
+
+
+def _spellings(path: str) -> Iterator[str]:
+    """A path as it is, as people type it outside of quotes, and as programs put it in quotes."""
+    yield path
+    yield re.sub(r"([^\w@%+=:,./~\\-])", r"\\\1", path)
+    for quote in _QUOTES_IN_QUOTES if "'" in path else ():
+        yield path.replace("'", quote)
 
 
 class _Quotes:
@@ -137,6 +144,8 @@ class _Quotes:
 
 
 def _is_one_word(typed: str, quote: str) -> bool:
+    for inner in _QUOTES_IN_QUOTES if quote == "'" else ():
+        typed = typed.replace(inner, "")
     return quote not in typed if quote else re.search(r"(?<!\\)['\"]", typed) is None
 
 
