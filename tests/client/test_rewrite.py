@@ -160,4 +160,4 @@ def test_a_quote_is_a_part_of_the_name_only_where_it_can_be() -> None:
     rewriter = Rewriter([Replacement("/d/it's", "/r"), Replacement("/d/", "/x")])
     assert rewriter.shell("x \"/d/it's\" /d/it\\'s '/d/it's'") == "x \"/r\" /r '/d/it's'"
     # As programs put it into quotes.
-    assert rewriter.shell("""'/d/it'"'"'s' '/d/it'\\''s'; "/d/it'\\''s" """) == "'/r' '/r'; \"/d/it'\\''s\" "
+    assert rewriter.shell("""'/d/it'"'"'s' '/d/it'\\''s'; '/d/it'"s" """) == """'/r' '/r'; '/d/it'"s" """
