@@ -7,6 +7,8 @@
 Synchronous. Knows the server only by its REST dialect; must not import `lwr.server`.
 """
 
+from lwr.client.described import DescribedJob, resume_described, run_described
+from lwr.client.description import InputFile, InputKind, JobDescription
 from lwr.client.events import Event, GivingUp, Moved, Moving, Retrying, SetUp, StageBegun, StateChanged, Submitted
 from lwr.client.job import RemoteJob, resume_job, run_job
 from lwr.client.life import Outcome, Travel
@@ -17,8 +19,12 @@ from lwr.transfer.partial import Transferred
 from lwr.transfer.retry import Patience
 
 __all__ = [
+    "DescribedJob",
     "Event",
     "GivingUp",
+    "InputFile",
+    "InputKind",
+    "JobDescription",
     "JobRequest",
     "LocalFile",
     "Moved",
@@ -36,6 +42,8 @@ __all__ = [
     "Submitted",
     "Transferred",
     "Travel",
+    "resume_described",
     "resume_job",
+    "run_described",
     "run_job",
 ]
