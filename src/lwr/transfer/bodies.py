@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Protocol
 
-from lwr.errors import BadTransfer, ServerError
+from lwr.errors import BadTransfer, PeerUnreachable, ServerError
 
 PIECE_BYTES = 1 << 20
 
@@ -24,6 +25,31 @@ class Body(Protocol):
     def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[bytes]: ...
+
+
+class Pace:
+    """Notices a peer that sends next to nothing: it never falls silent for long enough to be given up, and would hold
+    a transfer's place for ever. `note` what came.
+
+    Raises (by `note`):
+        PeerUnreachable: less than `LEAST_BYTES` in `WINDOW_S`.
+    """
+
+    WINDOW_S = 300.0
+    LEAST_BYTES = 64 * 1024
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since_s, self._came_bytes = clock(), 0
+
+    def note(self, size_bytes: int) -> None:
+        self._came_bytes += size_bytes
+        now_s = self._clock()
+        if now_s - self._since_s < self.WINDOW_S:
+            return
+        if self._came_bytes < self.LEAST_BYTES:
+            raise PeerUnreachable(f"Only {self._came_bytes} bytes came in {now_s - self._since_s:.0f} s.")
+        self._since_s, self._came_bytes = now_s, 0
 
 
 class Upload:

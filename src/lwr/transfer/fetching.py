@@ -13,6 +13,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import requests
 
 from lwr.errors import BadTransfer, PeerRefused
+from lwr.transfer.bodies import Pace
 from lwr.transfer.bookmark import Bookmark, bookmark_of_answer
 from lwr.transfer.digests import WANT_DIGEST, sha256_of_field
 from lwr.transfer.exchange import Exchange, beginning, is_html, pieces
@@ -75,9 +76,11 @@ class Fetch:
         self.on_begin(str(told))
         total = told.total_bytes
         self._check_lane(total, self.partial.size_bytes)
+        pace = Pace()
         for piece in pieces(response):
             self.interrupt.check()
             self.partial.write(piece)
+            pace.note(len(piece))
             self._check_lane(total, self.partial.size_bytes)
         if total is None and "Transfer-Encoding" not in response.headers:
             total = self._asked_size()
