@@ -2,57 +2,99 @@
 
 from __future__ import annotations
 
-import inspect
+import http.client
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from urllib3 import exceptions
 
 from lwr.client.lines import Lines, foreign
 from lwr.errors import BadRequest, BadTransfer, LwrError, PeerRefused, PeerUnreachable
+from lwr.server.tls import ssl_context
 from lwr.transfer.interrupt import Interrupt, Interrupted
 from tests.client.scripted import Answer, scripted
-from tests.support import DEADLINE_S
+from tests.support import DEADLINE_S, wait_until
 
-ASKED = "Could not do it: "
 NEVER = Interrupt()
-ALL = [
-    error
-    for error in vars(exceptions).values()
-    if inspect.isclass(error) and issubclass(error, exceptions.HTTPError) and not issubclass(error, Warning)
-]
-MAY_PASS = {"PoolError", "RequestError", "ProxyError", "ProtocolError", "TimeoutError", "ReadTimeoutError",
-            "ConnectTimeoutError", "NewConnectionError", "NameResolutionError", "EmptyPoolError", "FullPoolError",
-            "ClosedPoolError", "MaxRetryError", "HostChangedError", "ResponseNotChunked"}  # fmt: skip
-OURS = {"LocationValueError", "LocationParseError", "URLSchemeUnknown", "InvalidHeader", "ProxySchemeUnknown"}
 
 
-@pytest.mark.parametrize("kind", ALL, ids=lambda kind: str(kind.__name__))
-def test_every_error_of_urllib3_is_one_of_ours(kind: type[exceptions.HTTPError]) -> None:
-    raised = kind.__new__(kind)
-    expected: type[LwrError] = PeerRefused
-    if kind.__name__ in MAY_PASS:
-        expected = PeerUnreachable
-    elif kind.__name__ in OURS:
-        expected = BadRequest
-    error = foreign(raised, "do it", "http://h/")
-    assert type(error) is expected
-    assert error.transient == (kind.__name__ in MAY_PASS)
-    assert error.message.startswith(ASKED)
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        *[(kind("text"), PeerUnreachable) for kind in (
+            http.client.HTTPException, http.client.BadStatusLine, http.client.RemoteDisconnected,
+            http.client.LineTooLong, http.client.ResponseNotReady, OSError, TimeoutError, ConnectionResetError,
+            socket.gaierror, ssl.SSLEOFError, ssl.SSLZeroReturnError,
+        )],
+        *[(kind("text"), PeerRefused) for kind in (ssl.SSLError, ssl.SSLCertVerificationError)],
+        *[(kind("text"), BadRequest) for kind in (ValueError, UnicodeError, http.client.InvalidURL)],
+        (http.client.IncompleteRead(b"", 5), BadTransfer),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)  # fmt: skip
+def test_every_error_is_one_of_ours(
+    error: http.client.HTTPException | OSError | ValueError, expected: type[LwrError]
+) -> None:
+    ours = foreign(error, "do it", "http://h/")
+    assert type(ours) is expected
+    assert ours.transient == (expected in (PeerUnreachable, BadTransfer))
+    assert ours.message.startswith("Could not do it: ")
 
 
-def test_the_reason_is_the_innermost_one() -> None:
-    raised = exceptions.ProtocolError("long and ugly")
-    raised.__cause__ = ConnectionResetError(104, "Connection reset by peer")
+def test_the_reason_is_told() -> None:
+    raised = ConnectionResetError(104, "Connection reset by peer")
     assert "(Connection reset by peer)" in foreign(raised, "do it", "http://h/").message
 
 
-def test_a_certificate_that_nobody_vouches_for_is_not_tried_again() -> None:
-    error = foreign(exceptions.SSLError("self-signed certificate"), "do it", "https://h/")
-    assert not error.transient
-    assert "REQUESTS_CA_BUNDLE" in error.hint
+def test_a_certificate_that_nobody_vouches_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refused for good, unless the environment vouches for it."""
+    context = ssl_context("*", tmp_path)
+    with scripted(Answer(body=b"safe"), tls=context) as server:
+        with pytest.raises(PeerRefused, match="no secure connection") as caught:
+            ask(server.url)
+        assert "REQUESTS_CA_BUNDLE" in caught.value.hint
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "host.pem"))
+        assert ask(server.url) == b"safe"
+
+
+def ask(url: str) -> bytes:
+    lines = Lines(url, connect_timeout_s=5, read_timeout_s=5)
+    try:
+        with lines.request("GET", f"{url}x", "do it", headers={}, body=b"", interrupt=NEVER) as answer:
+            return answer.body()
+    finally:
+        lines.close()
+
+
+def test_connections_are_used_again_unless_the_server_closed_them() -> None:
+    accepted: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/"
+        reply = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK"
+
+        def serve() -> None:
+            for _ in range(2):
+                connection, _ = server.accept()
+                accepted.append(connection)
+                for _ in range(2):
+                    assert connection.recv(65536)
+                    connection.sendall(reply)
+                connection.close()
+
+        peer = threading.Thread(target=serve)
+        peer.start()
+        lines = Lines(url, connect_timeout_s=5, read_timeout_s=DEADLINE_S)
+        for number in range(4):
+            if number == 2:
+                wait_until(lambda: accepted[0].fileno() == -1, "the server to close the first one")
+            with lines.request("GET", url, "do it", headers={}, body=b"", interrupt=NEVER) as answer:
+                assert answer.status == 200  # and its body is left
+        lines.close()
+        peer.join(DEADLINE_S)
+    assert len(accepted) == 2
 
 
 def test_a_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

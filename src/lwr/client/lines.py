@@ -1,9 +1,10 @@
-"""Kept-alive connections to one server, for many threads: the only module of the client that knows `urllib3`.
+"""Kept-alive connections to one server, for many threads.
 
 One request is one call: sent once, without following redirects. Every way in which it can go wrong comes out as an
 error of `lwr.errors`. Proxies and certificates come from the environment (`HTTPS_PROXY`, `NO_PROXY`,
-`REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`, `SSL_CERT_FILE`). urllib3 without requests around it, which would cost more
-than all the rest of a small file's upload. Must not know what is asked.
+`REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`, `SSL_CERT_FILE`). On `http.client`: for each of a thousand small files requests
+takes three times its processor time, and urllib3 twice, more than all the rest of sending one. Must not know what is
+asked.
 """
 
 from __future__ import annotations
@@ -11,76 +12,35 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import threading
+import ssl
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from http.client import IncompleteRead
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection, IncompleteRead, InvalidURL
+from typing import cast
 from urllib.parse import urlsplit
 
 import certifi
-import requests.utils
-import urllib3
-from urllib3 import exceptions
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from requests.utils import get_auth_from_url, get_environ_proxies, select_proxy
+from urllib3.util import make_headers, wait_for_read
 
 from lwr.errors import BadRequest, BadTransfer, LwrError, PeerRefused, PeerUnreachable
 from lwr.transfer.bodies import PIECE_BYTES
 from lwr.transfer.interrupt import Interrupt
 
-_MOST_KEPT_COUNT = 32
 _MOST_DRAINED_BYTES = 64 * 1024
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
-
-Translation = Callable[[], contextlib.AbstractContextManager[None]]
-
-
-class _Current(threading.local):
-    """This thread's request: over which connection it goes, and what may end it."""
-
-    connection: HTTPConnection | None = None
-    interrupt = Interrupt()
-
-
-_current = _Current()
-
-
-class _Held:
-    """What makes a connection end with its interrupt: it tells which thread uses it, and when it is there."""
-
-    def putrequest(self, method: str, url: str, skip_host: bool = False, skip_accept_encoding: bool = False) -> None:
-        _current.connection = self  # type: ignore[assignment]  # mixed into an HTTPConnection
-        super().putrequest(method, url, skip_host, skip_accept_encoding)  # type: ignore[misc]
-
-    def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
-        _current.interrupt.check()  # what was set while there was no socket to break
-
-
-class _Http(_Held, HTTPConnection):
-    pass
-
-
-class _Https(_Held, HTTPSConnection):
-    pass
-
-
-class _HttpPool(HTTPConnectionPool):
-    ConnectionCls = _Http
-
-
-class _HttpsPool(HTTPSConnectionPool):
-    ConnectionCls = _Https
+Translated = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 class Answer:
     """An answer whose header has come. What reading its body may raise is ours too."""
 
-    def __init__(self, response: urllib3.BaseHTTPResponse, translated: Translation) -> None:
+    def __init__(self, response: HTTPResponse, translated: Translated) -> None:
         self._response, self._translated = response, translated
         self.status = response.status
         self.reason = response.reason or ""
-        self.headers: Mapping[str, str] = response.headers
+        self.headers = cast(Mapping[str, str], response.headers)  # a message of `email`, blind to case
 
     def body(self, most_bytes: int | None = None) -> bytes:
         """All of it, or its first bytes."""
@@ -89,17 +49,39 @@ class Answer:
 
     def pieces(self) -> Iterator[bytes]:
         """It, piece by piece."""
-        stream = self._response.stream(PIECE_BYTES)
         while True:
             with self._translated():
-                piece = next(stream, b"")
+                piece = self._response.read(PIECE_BYTES)
+                if not piece and self._response.length:
+                    raise IncompleteRead(b"", self._response.length)  # which `read` says of a whole body only
             if not piece:
                 return
             yield piece
 
 
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """How the server is reached. `proxy` is host and port of one; `proxy_headers` are for it, `tls` for the server."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    proxy: tuple[str, int] | None
+    proxy_headers: Mapping[str, str]
+
+    def connection(self, timeout_s: float) -> HTTPConnection:
+        """One that is not open yet."""
+        host, port = self.proxy or (self.host, self.port)
+        if self.tls is None:
+            return HTTPConnection(host, port, timeout=timeout_s)
+        secure = HTTPSConnection(host, port, timeout=timeout_s, context=self.tls)
+        if self.proxy is not None:
+            secure.set_tunnel(self.host, self.port, dict(self.proxy_headers))
+        return secure
+
+
 class Lines:
-    """Thread-safe. `close` may be called twice.
+    """Thread-safe. `close` may be called twice; nothing may be under way then.
 
     Args:
         url: of the server; a proxy is asked for it if the environment says so, never for this machine's loopback.
@@ -110,12 +92,17 @@ class Lines:
 
     def __init__(self, url: str, *, connect_timeout_s: float, read_timeout_s: float) -> None:
         self._url = url
-        self._timeout = urllib3.Timeout(connect=connect_timeout_s, read=read_timeout_s)
-        self._pools = _pools(url)
-        self._pools.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        self._timeouts = (connect_timeout_s, read_timeout_s)
+        self._route = _route(url)
+        self._idle: list[HTTPConnection] = []  # its `append` and `pop` are atomic
+        parts = urlsplit(url)
+        # A proxy is told the whole address, if nothing hides it.
+        self._absolute = self._route.proxy is not None and self._route.tls is None
+        self._origin = f"{parts.scheme}://{parts.netloc}"
 
     def close(self) -> None:
-        self._pools.clear()
+        while self._idle:
+            self._idle.pop().close()
 
     @contextlib.contextmanager
     def request(
@@ -130,108 +117,164 @@ class Lines:
     ) -> Iterator[Answer]:
         """Send one request; within the `with` its answer can be read. `what` completes "Could not ...".
 
+        Args:
+            url: of the server. headers: with the body's Content-Length, if there is one.
+
         Raises:
-            PeerUnreachable, BadTransfer (both transient); PeerRefused: TLS; BadRequest; Interrupted; and what
-            `body` raises.
+            PeerUnreachable, BadTransfer (both transient); PeerRefused: TLS; BadRequest; Interrupted; and what `body`
+                raises.
         """
 
         def translated() -> contextlib.AbstractContextManager[None]:
             return _translated(what, self._url, interrupt)
 
-        with _held(interrupt):
-            with translated():
-                response = self._pools.urlopen(
-                    method,
-                    url,
-                    body=body,
-                    headers=headers,
-                    redirect=False,
-                    retries=False,
-                    timeout=self._timeout,
-                    preload_content=False,
-                    decode_content=False,
-                )
-            try:
+        with translated():
+            connection = self._kept() or self._route.connection(self._timeouts[0])
+        held: list[socket.socket] = []
+
+        def break_off() -> None:
+            for one in held or [connection.sock]:
+                if one is not None:
+                    socket.socket.shutdown(one, socket.SHUT_RDWR)  # past TLS, which may wait for its own goodbye
+
+        reusable = False
+        try:
+            with interrupt.hold(break_off):
+                with translated():
+                    self._open(connection)
+                    held.append(connection.sock)
+                    interrupt.check()  # what was set while there was no socket to break
+                    target = url if self._absolute else url.removeprefix(self._origin)
+                    response = self._asked(connection, method, target, headers, body)
                 yield Answer(response, translated)
-                if (response.length_remaining or 0) <= _MOST_DRAINED_BYTES:
-                    response.drain_conn()  # then it can be used again
-            finally:
-                response.close()
+                with translated():
+                    reusable = _drained(response) and connection.sock is not None
+        finally:
+            if reusable:
+                self._idle.append(connection)
+            else:
+                connection.close()
+
+    def _kept(self) -> HTTPConnection | None:
+        """A connection that was used before and that the server has not closed since."""
+        while self._idle:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                connection = self._idle.pop()
+                if not wait_for_read(connection.sock, timeout=0):
+                    return connection
+                connection.close()
+        return None
+
+    def _open(self, connection: HTTPConnection) -> None:
+        if connection.sock is not None:
+            return
+        try:
+            connection.connect()
+        except OSError as error:
+            if self._route.proxy is not None and not isinstance(error, ssl.SSLError):
+                raise _ProxyError from error
+            raise
+        cast(socket.socket, connection.sock).settimeout(self._timeouts[1])
+
+    def _asked(
+        self,
+        connection: HTTPConnection,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: bytes | Iterable[bytes],
+    ) -> HTTPResponse:
+        connection.putrequest(method, target, skip_accept_encoding=True)
+        for name, value in {**headers, **(self._route.proxy_headers if self._absolute else {})}.items():
+            connection.putheader(name, value)
+        try:
+            connection.endheaders()
+            for piece in (body,) if isinstance(body, bytes) else body:
+                connection.send(piece)
+        except (BrokenPipeError, ConnectionResetError):
+            # Who refuses a body may answer before it has come, and read no more of it.
+            with contextlib.suppress(HTTPException, OSError):
+                return connection.getresponse()
+            raise
+        return connection.getresponse()
 
 
-@contextlib.contextmanager
-def _held(interrupt: Interrupt) -> Iterator[None]:
-    current = _current
-    current.interrupt, current.connection = interrupt, None
-    taken = current.__dict__  # of this thread, for the one that interrupts
+class _ProxyError(OSError):
+    """The proxy is not there, or does not open a way to the server."""
 
-    def break_off() -> None:
-        sock = getattr(taken.get("connection"), "sock", None)
-        if sock is not None:
-            # Past TLS, which may wait for its own goodbye.
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
-    with interrupt.hold(break_off):
-        yield
+def _drained(response: HTTPResponse) -> bool:
+    """Whether nothing of an answer is left, or was so little that it is read now."""
+    if not response.isclosed() and response.length is not None and response.length <= _MOST_DRAINED_BYTES:
+        response.read()
+    return response.isclosed()
 
 
 @contextlib.contextmanager
 def _translated(what: str, url: str, interrupt: Interrupt) -> Iterator[None]:
     try:
         yield
-    except (exceptions.HTTPError, OSError, ValueError) as error:
+    except (HTTPException, OSError, ValueError) as error:
         interrupt.check()  # whatever broke, it was broken on purpose then
         raise foreign(error, what, url) from error
 
 
-def _pools(url: str) -> urllib3.PoolManager:
-    bundle = next((os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)), certifi.where())
-    if url.startswith("https:") and not os.path.exists(bundle):
-        raise BadRequest(f"The certificates {bundle} are not there.", "Correct REQUESTS_CA_BUNDLE.")
-    ca_file, ca_directory = (None, bundle) if os.path.isdir(bundle) else (bundle, None)
-    host = urlsplit(url).hostname or ""
+def _route(url: str) -> _Route:
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    plain = f"[{host}]" if ":" in host else host
+    if parts.netloc.casefold().rstrip(":") not in (plain, f"{plain}:{port}"):
+        raise BadRequest(f"{parts.netloc[:80]!r} is not the name of a server.", "Check the address.")
     here = host in ("localhost", "::1") or host.startswith("127.")
-    try:
-        proxy = None if here else requests.utils.select_proxy(url, requests.utils.get_environ_proxies(url))
-        if proxy is None:
-            return urllib3.PoolManager(maxsize=_MOST_KEPT_COUNT, ca_certs=ca_file, ca_cert_dir=ca_directory)
-        proxy = proxy if "://" in proxy else f"http://{proxy}"
-        user, password = requests.utils.get_auth_from_url(proxy)
-        headers = urllib3.make_headers(proxy_basic_auth=f"{user}:{password}") if user else None
-        return urllib3.ProxyManager(
-            proxy, maxsize=_MOST_KEPT_COUNT, proxy_headers=headers, ca_certs=ca_file, ca_cert_dir=ca_directory
-        )
-    except (exceptions.HTTPError, ValueError) as error:
+    named = None if here else select_proxy(url, get_environ_proxies(url))
+    tls = _tls() if parts.scheme == "https" else None
+    if named is None:
+        return _Route(host, port, tls, None, {})
+    proxy = urlsplit(named if "://" in named else f"http://{named}")
+    if proxy.scheme != "http" or not proxy.hostname:
         raise BadRequest(
             "The proxy that the environment names cannot be used.", "Look at HTTP_PROXY, HTTPS_PROXY and NO_PROXY."
+        )
+    user, password = get_auth_from_url(proxy.geturl())
+    headers = make_headers(proxy_basic_auth=f"{user}:{password}") if user else {}
+    return _Route(host, port, tls, (proxy.hostname, proxy.port or 80), headers)
+
+
+def _tls() -> ssl.SSLContext:
+    bundle = next((os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)), certifi.where())
+    try:
+        if os.path.isdir(bundle):
+            return ssl.create_default_context(capath=bundle)
+        return ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        raise BadRequest(
+            f"The certificates in {bundle} cannot be read: {error.strerror}.", "Correct REQUESTS_CA_BUNDLE."
         ) from error
 
 
-def foreign(error: Exception, what: str, url: str) -> LwrError:
-    """The error of ours for one of urllib3; what matters most about it is whether trying again can help."""
-    root: BaseException = error
-    while (deeper := root.__cause__ or root.__context__) is not None:
-        root = deeper
-    reason = root.strerror if isinstance(root, OSError) and root.strerror else ""
+def foreign(error: HTTPException | OSError | ValueError, what: str, url: str) -> LwrError:
+    """The error of ours for one of http.client or the system; what matters most is whether trying again can help."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else ""
     match error:
-        case exceptions.SSLError():
+        case _ProxyError():
+            return PeerUnreachable(
+                f"Could not {what}: the proxy does not reach {url}.", "Look at HTTP_PROXY, HTTPS_PROXY and NO_PROXY."
+            )
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+            return PeerUnreachable(f"Could not {what}: the secure connection to {url} was cut.")
+        case ssl.SSLError():
+            reason = getattr(error, "verify_message", reason)
             return PeerRefused(
                 f"Could not {what}: no secure connection to {url} ({reason or 'TLS failed'}).",
                 "If its certificate is self-signed, name it in REQUESTS_CA_BUNDLE.",
             )
-        case exceptions.ProxyError():
-            return PeerUnreachable(
-                f"Could not {what}: the proxy does not reach {url}.", "Look at HTTP_PROXY, HTTPS_PROXY and NO_PROXY."
-            )
-        case exceptions.TimeoutError() if not isinstance(error, exceptions.NewConnectionError):
+        case TimeoutError():
             return PeerUnreachable(f"Could not {what}: {url} does not answer in time.")
-        case exceptions.ProtocolError() if isinstance(root, IncompleteRead):
+        case IncompleteRead():
             return BadTransfer(f"Could not {what}: the answer was cut short.")
-        case exceptions.NewConnectionError() | exceptions.ProtocolError() | exceptions.PoolError() | OSError():
-            return PeerUnreachable(
-                f"Could not {what}: no connection to {url} ({reason or 'it broke'}).",
-                "Is the server running? Start it with `lwr serve`, or correct the address.",
-            )
-        case exceptions.LocationValueError() | exceptions.InvalidHeader() | ValueError():
+        case InvalidURL() | ValueError():
             return BadRequest(f"Could not {what}: the request to {url} cannot be formed.", "Check the address.")
-    return PeerRefused(f"Could not {what}: the answer of {url} cannot be used.")
+    return PeerUnreachable(
+        f"Could not {what}: no connection to {url} ({reason or 'it broke'}).",
+        "Is the server running? Start it with `lwr serve`, or correct the address.",
+    )
