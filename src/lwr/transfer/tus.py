@@ -28,7 +28,8 @@ TUS_PIECE_BYTES = 10_000_000
 _VERSION = {"Tus-Resumable": "1.0.0"}
 _FORGOTTEN = frozenset({404, 410})
 _JOB_FILES = re.compile(r"(^|/)jobs/[^/]+/files/?$")
-#: Follows the location in a bookmark when all was sent and only the handing over is to be done.
+#: Follows the location in a bookmark when all was sent, only the handing over is to be done, and nothing of the file's
+#: size was at its destination: what has that size there later was handed over.
 _SENT = " sent"
 
 
@@ -140,8 +141,10 @@ def deliver_tus(
     if offset is None or offset > source.size_bytes:
         location, offset = tus.begin(announce_url, source.size_bytes), 0
         on_begin(location)
+        sent = ""
     sha256 = tus.push(location, source.file, offset, source.size_bytes, name, moved)
-    on_begin(location + _SENT)
+    if not sent and web.size(files_url, interrupt) != source.size_bytes:
+        on_begin(location + _SENT)
     form = urlencode({"session_id": urlsplit(location).path.rpartition("/")[2]}).encode()
     send("POST", files_url, {"Content-Type": "application/x-www-form-urlencoded"}, form)
     return Transferred(source.size_bytes, sha256, "size")
