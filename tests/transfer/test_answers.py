@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import ssl
 
 import pytest
 import requests
@@ -21,7 +22,7 @@ ALL = [
     for error in vars(requests.exceptions).values()
     if inspect.isclass(error) and issubclass(error, requests.RequestException)
 ]
-MAY_PASS = {"ConnectionError", "ProxyError", "ConnectTimeout", "ReadTimeout", "Timeout"}
+MAY_PASS = {"SSLError", "ConnectionError", "ProxyError", "ConnectTimeout", "ReadTimeout", "Timeout"}
 SPOILED = {"ChunkedEncodingError", "ContentDecodingError", "StreamConsumedError", "UnrewindableBodyError"}
 OURS = {"InvalidURL", "MissingSchema", "InvalidSchema", "InvalidHeader", "InvalidProxyURL", "URLRequired"}
 
@@ -62,6 +63,17 @@ def test_what_came_is_held_against_what_was_announced() -> None:
 
 
 def test_a_certificate_that_nobody_vouches_for_is_not_tried_again() -> None:
-    error = foreign(requests.exceptions.SSLError("self-signed certificate"), "do it", "https://h/")
-    assert not error.transient
+    raised = requests.exceptions.SSLError("long and ugly")
+    raised.__cause__ = ssl.SSLCertVerificationError(1, "self-signed certificate")
+    raised.__cause__.__context__ = OSError(22, "of no use")
+    error = foreign(raised, "do it", "https://h/")
+    assert type(error) is PeerRefused
     assert "REQUESTS_CA_BUNDLE" in error.hint
+
+
+def test_a_handshake_that_broke_may_pass() -> None:
+    raised = requests.exceptions.SSLError("long and ugly")
+    raised.__cause__ = ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
+    error = foreign(raised, "do it", "https://h/")
+    assert type(error) is PeerUnreachable
+    assert "EOF occurred" in error.message

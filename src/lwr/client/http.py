@@ -28,6 +28,8 @@ from lwr.transfer.partial import Transferred
 NEVER = Interrupt()
 
 _PARTIAL, _UNSATISFIABLE = 206, 416
+#: An LWR server also waits for room on its disk, so its client does.
+_MAY_PASS = MAY_PASS_STATUSES | {507}
 _MOST_OF_AN_ERROR_BYTES = 64 * 1024
 
 _HINT_401 = "Give the server's private_key: `--token-file FILE`, or the file's path in LWR_TOKEN_FILE."
@@ -175,7 +177,7 @@ def _refusal(answer: Answer, what: str) -> PeerRefused:
         _HINT_401 if status == 401 else str(problem.get("hint") or _HINTS.get(status, "")),
         status=status,
         peer_code=str(problem.get("code") or ""),
-        transient=status in MAY_PASS_STATUSES,
+        transient=status in _MAY_PASS,
     )
 
 

@@ -6,6 +6,7 @@ Knows the statuses that may pass, the headers that a file is held against, and w
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
@@ -15,8 +16,8 @@ from lwr.errors import BadRequest, BadTransfer, LwrError, PeerRefused, PeerUnrea
 from lwr.transfer.digests import sha256_of_field
 from lwr.transfer.partial import Transferred
 
-#: Statuses of a machine that is busy, full or restarting. 500 is none: some say it for a file that is not there.
-MAY_PASS_STATUSES = frozenset({408, 425, 429, 502, 503, 504, 507})
+#: Statuses of a machine that is busy or restarting. 500 is none: some say it for a file that is not there.
+MAY_PASS_STATUSES = frozenset({408, 425, 429, 502, 503, 504})
 
 
 def compare(headers: Mapping[str, str], size_bytes: int, sha256: bytes, what: str) -> Transferred:
@@ -52,11 +53,13 @@ _UNREADABLE = (
 def foreign(error: requests.RequestException, what: str, url: str) -> LwrError:
     """The error of ours for one of `requests`; what matters most about it is whether trying again can help."""
     root: BaseException = error
+    bad_certificate = False
     while (deeper := root.__cause__ or root.__context__) is not None:
         root = deeper
+        bad_certificate = bad_certificate or isinstance(root, ssl.SSLCertVerificationError)
     reason = root.strerror if isinstance(root, OSError) and root.strerror else ""
     match error:
-        case requests.exceptions.SSLError():
+        case requests.exceptions.SSLError() if bad_certificate:
             return PeerRefused(
                 f"Could not {what}: no secure connection to {url} ({reason or 'TLS failed'}).",
                 "If its certificate is self-signed, name it in REQUESTS_CA_BUNDLE.",
