@@ -27,6 +27,11 @@ def test_what_an_answer_says(headers: dict[str, str], text: str, asked: dict[str
     assert made.request(5) == {"Range": "bytes=5-", **asked}
 
 
+def test_a_version_is_told_by_a_validator_or_at_least_by_the_size() -> None:
+    assert [Bookmark(9, "").tells_versions, Bookmark(None, '"a"').tells_versions] == [True, True]
+    assert not Bookmark(None, "").tells_versions
+
+
 @pytest.mark.parametrize("text", ["", "x", '"a"', "ten x", "-1 x"])
 def test_other_texts_are_none(text: str) -> None:
     assert bookmark_of_text(text) is None

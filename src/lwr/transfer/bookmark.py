@@ -29,6 +29,11 @@ class Bookmark:
         """As it can be kept; never empty."""
         return f"{'-' if self.total_bytes is None else self.total_bytes} {self.validator}".strip()
 
+    @property
+    def tells_versions(self) -> bool:
+        """Whether anything could show that the file is another one by now."""
+        return self.total_bytes is not None or bool(self.validator)
+
     def request(self, have_bytes: int) -> dict[str, str]:
         """The headers that ask for what is missing, if it is still the same file."""
         headers = {"Range": f"bytes={have_bytes}-"}

@@ -5,6 +5,7 @@ Must not know which connections are used (`lwr.transfer.exchange`), nor jobs.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from lwr.transfer.runner import TooLargeForLane
 _NO_SIZE = frozenset({404, 405, 410, 500, 501})
 #: Headers that files have and the error and login pages of proxies have not.
 _OF_FILES = ("Accept-Ranges", "Content-Range", "Last-Modified", "Content-Disposition", "Repr-Digest")
+_JOB_FILES = re.compile(r"/jobs/[^/]+/files/?$|job_files")
 _NAME_CHARS = 200
 
 
@@ -50,7 +52,7 @@ class Fetch:
         with self._answer(known.request(have), also=(416,)) as response:
             if response.status_code == 416:
                 whole = known.is_whole(response.headers, have)
-                return Transferred(have, self.partial.sha256(), "size") if whole else None
+                return Transferred(have, self.partial.sha256(), "size", self.partial.wasted_bytes) if whole else None
             if response.status_code == 206:
                 told = known.continued(response.headers, have)
                 return None if told is None else self._take(response, told)
@@ -84,6 +86,7 @@ class Fetch:
             self._check_lane(total, self.partial.size_bytes)
         if total is None and "Transfer-Encoding" not in response.headers:
             total = self._asked_size()
+            self.on_begin(str(Bookmark(total, told.validator)))
         return self._checked(response.headers, total)
 
     def _judge(self, response: requests.Response) -> None:
@@ -129,7 +132,7 @@ class Fetch:
             self.partial.restart()
             raise BadTransfer(f"Could not {self._what}: the bytes changed on the way (SHA-256 differs).")
         checked = "sha-256" if expected is not None else "size" if total_bytes is not None else "framing"
-        return Transferred(size_bytes, sha256, checked)
+        return Transferred(size_bytes, sha256, checked, self.partial.wasted_bytes)
 
 
 def size_of(exchange: Exchange, url: str, interrupt: Interrupt) -> int | None:
@@ -146,11 +149,18 @@ def is_page(headers: Mapping[str, str], url: str) -> bool:
     """Whether an answer is a web page of somebody between, and not the file that was asked for.
 
     It is one if it calls itself HTML, has nothing that servers of files add to them, and the URL does not ask for
-    HTML. Galaxy calls all its files JSON, so HTML data sets pass; so do they from servers of static files.
+    HTML. Servers of static files add something, also to a page of maintenance; but Galaxy calls all its files JSON, so
+    from its job-files API no HTML is a file, while data sets that are HTML pass.
     """
     if not is_html(headers) or file_name(url).lower().endswith((".html", ".htm", ".xhtml")):
         return False
-    return not any(name in headers for name in _OF_FILES) and not headers.get("ETag", "").startswith('"')
+    says_more = any(name in headers for name in _OF_FILES) or headers.get("ETag", "").startswith('"')
+    return not says_more or _is_galaxys(url)
+
+
+def _is_galaxys(url: str) -> bool:
+    parts = urlsplit(url)
+    return _JOB_FILES.search(parts.path) is not None or "job_key" in parse_qs(parts.query)
 
 
 def file_name(url: str) -> str:

@@ -76,12 +76,14 @@ class Web:
     ) -> Transferred:
         """Fetch a file to the end of `partial`, going on where an earlier try ended if it is still the same file.
 
+        Where neither a size nor a version was told, it begins again.
+
         After an error `partial` keeps what came, unless it is known to be wrong; the next try goes on from there.
 
         Args:
             bookmark: what `on_begin` was told last when that came. Without it everything is fetched anew.
             most_bytes: 0 for no limit.
-            on_begin: told the bookmark of an answer before its first byte is written; perhaps twice.
+            on_begin: told the bookmark of an answer before its first byte is written; again when more is known.
 
         Raises:
             TooLargeForLane: there is more than `most_bytes`.
@@ -89,8 +91,9 @@ class Web:
         """
         fetch = Fetch(self._exchange, url, partial, interrupt, most_bytes, on_begin)
         known = bookmark_of_text(bookmark)
-        done = fetch.go_on(known) if partial.size_bytes and known is not None else None
-        return done or fetch.begin()
+        if known is None or not known.tells_versions or not partial.size_bytes:
+            return fetch.begin()
+        return fetch.go_on(known) or fetch.begin()
 
     def size(self, url: str, interrupt: Interrupt) -> int | None:
         """The size of a file in bytes; None when there is no such file (also when 500 is said), or nobody knows."""
