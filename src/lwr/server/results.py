@@ -19,7 +19,7 @@ from lwr.transfer.jobfiles import JobFiles, OpenFile
 STREAM_LIMIT_BYTES = 64 * 1024
 #: How much of a dynamic file source is looked at.
 SOURCE_LIMIT_BYTES = 4 * 1024 * 1024
-#: How much of a job's outputs is read when it ends.
+#: How much of a job's outputs is read when it ends, and of one file when somebody asks for its digest.
 COLLECT_BYTES = 4 * 1024**3
 
 _PIECE_BYTES = 1024 * 1024
@@ -64,15 +64,30 @@ def dynamic_sources(files: JobFiles, submission: Submission | None) -> list[dict
     return realized
 
 
-def digest(store: Store, job: Job, files: JobFiles, components: tuple[str, ...]) -> bytes:
-    """SHA-256 of a file of the job. Remembered by size, time and inode, so that a file is read once."""
-    path = "/".join(components)
+def known_digest(store: Store, job: Job, components: tuple[str, ...], opened: OpenFile) -> bytes | None:
+    """SHA-256 of an open file of the job, if it was taken before and the file is still the same. Quick."""
+    known = store.digest(job, "/".join(components))
+    same = known is not None and (known.size_bytes, known.mtime_ns, known.inode) == _identity(opened)
+    return known.sha256 if known is not None and same else None
+
+
+def take_digest(
+    store: Store, job: Job, files: JobFiles, components: tuple[str, ...], stopping: Callable[[], bool]
+) -> bytes | None:
+    """SHA-256 of a file of the job, remembered by size, time and inode, so that a file is read once.
+
+    None for one larger than `COLLECT_BYTES`: who asks would wait too long, and a job may leave files that nobody could
+    ever read to their end.
+
+    Raises:
+        Unavailable: `stopping()` is true.
+    """
     with files.open(components) as opened:
-        known = store.digest(job, path)
-        if known is not None and (known.size_bytes, known.mtime_ns, known.inode) == _identity(opened):
-            return known.sha256
-        computed = FileDigest(*_identity(opened), sha256=_sha256(opened))
-    store.remember_digest(job, path, computed)
+        known = known_digest(store, job, components, opened)
+        if known is not None or opened.size_bytes > COLLECT_BYTES:
+            return known
+        computed = FileDigest(*_identity(opened), sha256=sha256_of(opened, stopping))
+    store.remember_digest(job, "/".join(components), computed)
     return computed.sha256
 
 
@@ -101,7 +116,7 @@ def collect_digests(
         with opened:
             left_bytes -= opened.size_bytes
             if left_bytes >= 0:
-                digests["/".join(components)] = FileDigest(*_identity(opened), sha256=_sha256(opened, stopping))
+                digests["/".join(components)] = FileDigest(*_identity(opened), sha256=sha256_of(opened, stopping))
     return digests
 
 
@@ -109,7 +124,8 @@ def _identity(opened: OpenFile) -> tuple[int, int, int]:
     return opened.size_bytes, opened.mtime_ns, opened.inode
 
 
-def _sha256(opened: OpenFile, stopping: Callable[[], bool] = lambda: False) -> bytes:
+def sha256_of(opened: OpenFile, stopping: Callable[[], bool] = lambda: False) -> bytes:
+    """SHA-256 of an open file that was not read yet. Raises Unavailable when `stopping()` is true."""
     hasher = hashlib.sha256()
     left_bytes = opened.size_bytes  # and no more: somebody may still be writing
     while left_bytes > 0 and (piece := opened.file.read(min(left_bytes, _PIECE_BYTES))):

@@ -6,7 +6,7 @@ What every way in reads from; what it wants done it asks of `lwr.server.engine`.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from lwr.core.job import Job, JobKey, JobState, check_job_id
@@ -18,7 +18,7 @@ from lwr.managers.manager import JobManager
 from lwr.server import results
 from lwr.server.ledger import Ledger
 from lwr.server.store import Event, Store
-from lwr.transfer.jobfiles import JobFiles
+from lwr.transfer.jobfiles import JobFiles, OpenFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +121,15 @@ class View:
         stored = self._store.submission(job)
         return results.read(self.files(job), Submission.from_stored(stored[1]) if stored else None)
 
-    def digest(self, key: JobKey, components: tuple[str, ...]) -> bytes:
-        """SHA-256 of a file as it is now: taken when it was collected, or computed now and remembered."""
-        job = self.known(key)
-        return results.digest(self._store, job, self.files(job), components)
+    def known_digest(self, job: Job, components: tuple[str, ...], opened: OpenFile) -> bytes | None:
+        """SHA-256 of an open file, if it was taken before and the file is still the same. Quick."""
+        return results.known_digest(self._store, job, components, opened)
+
+    def take_digest(self, job: Job, components: tuple[str, ...], stopping: Callable[[], bool]) -> bytes | None:
+        """SHA-256 of a file as it is now, computed and remembered; None for one too large to be read for that.
+
+        Raises Unavailable when `stopping()` is true."""
+        return results.take_digest(self._store, job, self.files(job), components, stopping)
 
     def expected_layout(self, key: JobKey) -> JobLayout:
         """Where a job of that key would live, whether or not it exists."""

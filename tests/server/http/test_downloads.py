@@ -8,12 +8,14 @@ import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from lwr.server.results import COLLECT_BYTES
 from lwr.transfer.digests import digest_field
 from tests.server.http.served import LARGE, Served, served
-from tests.support import DEADLINE_S
+from tests.support import DEADLINE_S, wait_until
 
 BEARER = {"Authorization": "Bearer of nothing in particular"}
 SIZES = [b"", b"x", b"y" * 65536, b"z" * 65537, LARGE]
@@ -60,6 +62,9 @@ def test_ranges_and_validators(server: Served, job: Callable[[str, bytes], str])
     target = job("outputs/x", LARGE) + "?name=x"
     head = server.ask("HEAD", target)
     tag = head.headers["ETag"]
+    unknown = server.ask("GET", target, headers={"Range": "bytes=0-9"})
+    assert (unknown.status, unknown.headers["Repr-Digest"]) == (206, None)  # ten bytes are not worth reading them all
+    assert server.ask("GET", target, headers=BEARER).headers["Repr-Digest"]
     assert (head.status, head.headers["Content-Length"], head.body) == (200, str(len(LARGE)), b"")
     part = server.ask("GET", target, headers={"Range": "bytes=1000000-2000000", "If-Range": tag})
     assert (part.status, part.body) == (206, LARGE[1_000_000:2_000_001])
@@ -74,6 +79,71 @@ def test_ranges_and_validators(server: Served, job: Callable[[str, bytes], str])
     assert (other.status, len(other.body)) == (200, len(LARGE))
     many = server.ask("GET", target, headers={"Range": "bytes=" + ",".join(["0-"] * 1000)})
     assert (many.status, len(many.body)) == (200, len(LARGE))
+
+
+def test_what_a_digest_would_take_too_long_for_has_none(
+    server: Served, job: Callable[[str, bytes], str], job_id: str
+) -> None:
+    target = job("outputs/huge", b"") + "?name=huge"
+    os.truncate(server.job_file(job_id, "outputs/huge"), COLLECT_BYTES + 1)
+    head = server.ask("HEAD", target, headers={"Want-Repr-Digest": "sha-256=10"})
+    assert (head.headers["Content-Length"], head.headers["Repr-Digest"]) == (str(COLLECT_BYTES + 1), None)
+
+
+class TestWhatTheReceiptSaysOfFetchedFiles:
+    @pytest.fixture
+    def target(self, server: Served, job_id: str) -> str:
+        server.setup(job_id)
+        server.submit(job_id, "head -c 100000 /dev/zero > ../outputs/x")
+        server.finished(job_id)
+        return f"/jobs/{job_id}/files?name=x"
+
+    def record(self, server: Served, job_id: str) -> dict[str, Any]:
+        """Of the only result."""
+        files: list[dict[str, Any]] = server.ask("GET", f"/jobs/{job_id}/receipt").json()["files"]
+        assert len(files) == 1
+        return files[0]
+
+    @pytest.mark.parametrize(("header", "checked"), [({}, "framing"), (BEARER, "sha-256")])
+    def test_a_whole_one(self, server: Served, job_id: str, target: str, header: dict[str, str], checked: str) -> None:
+        assert self.record(server, job_id)["state"] == "ready to be fetched"
+        server.ask("GET", target, headers=header)
+        wait_until(lambda: self.record(server, job_id)["state"] == "whole", "the receipt")
+        record = self.record(server, job_id)
+        assert (record["mover"], record["checked"], record["tries"]) == ("client", checked, 1)
+
+    def test_the_end_alone_is_not_the_file(self, server: Served, job_id: str, target: str) -> None:
+        connection = server.connect()  # one connection: when the second answer begins, the first is written down
+        for _ in range(2):
+            connection.request("GET", target, headers={"Range": "bytes=99999-"})
+            assert connection.getresponse().read() == b"\0"
+        connection.close()
+        assert self.record(server, job_id)["state"] == "ready to be fetched"
+
+    def test_the_rest_for_one_that_has_the_beginning_of_the_same_file(
+        self, server: Served, job_id: str, target: str
+    ) -> None:
+        tag = server.ask("HEAD", target).headers["ETag"]
+        server.ask("GET", target, headers={"Range": "bytes=500-", "If-Range": tag})
+        wait_until(lambda: self.record(server, job_id)["state"] == "whole", "the receipt")
+        assert self.record(server, job_id)["tries"] == 2
+
+    def test_one_of_a_job_that_still_writes_is_not(self, server: Served, job_id: str) -> None:
+        server.setup(job_id)
+        server.submit(
+            job_id, "echo half > ../outputs/x; while [ ! -e go ]; do sleep 0.05; done; echo more >> ../outputs/x"
+        )
+        place = server.job_file(job_id, "outputs/x")
+        wait_until(lambda: place.exists() and place.read_text() == "half\n", "the first half")
+        connection = server.connect()
+        for _ in range(2):
+            connection.request("GET", f"/jobs/{job_id}/files?name=x")
+            assert connection.getresponse().read() == b"half\n"
+        connection.close()
+        server.job_file(job_id, "working/go").touch()
+        server.finished(job_id)
+        record = self.record(server, job_id)
+        assert (record["state"], record["size_bytes"]) == ("ready to be fetched", len("half\nmore\n"))
 
 
 def test_a_changed_file_has_another_tag(server: Served, job: Callable[[str, bytes], str], job_id: str) -> None:

@@ -37,6 +37,8 @@ log = structlog.get_logger("lwr")
 _SMALL_BYTES = 64 * 1024
 #: Where the kernel cannot send the file (TLS), it is read in pieces.
 _PIECE_BYTES = 1024 * 1024
+#: So many threads of the pool read files for nothing but their digests; the others are there for everybody else.
+_DIGESTS_COUNT = 2
 
 _WINDOWS = os.name == "nt"
 #: Directories that results are fetched from, and the kind of the files in them.
@@ -60,6 +62,7 @@ class Downloads:
         self._view = view
         self._pool = pool
         self._ledger = ledger
+        self._digesting = asyncio.Semaphore(_DIGESTS_COUNT)
 
     async def download(self, call: Call) -> web.StreamResponse:
         return await self.download_as(call.values.get("type", "output"), call)
@@ -136,14 +139,25 @@ class Downloads:
             headers["Content-Range"] = f"bytes */{opened.size_bytes}"
             return web.Response(status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, headers=headers)
         headers["Content-Type"] = "application/octet-stream"
+        is_part = len(part) < opened.size_bytes
         if request.method != "HEAD" or "Want-Repr-Digest" in request.headers:
-            headers["Repr-Digest"] = digest_field(await self._pool.run(self._view.digest, call.key, found.components))
+            sha256 = await self._digest(found, only_known=is_part)
+            if sha256 is not None:
+                headers["Repr-Digest"] = digest_field(sha256)
         answer = web.StreamResponse(headers=headers)
-        if len(part) < opened.size_bytes:
+        if is_part:
             answer.set_status(HTTPStatus.PARTIAL_CONTENT)
             answer.headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{opened.size_bytes}"
         answer.content_length = len(part)
         return await self._send(call, answer, found, part)
+
+    async def _digest(self, found: Found, *, only_known: bool) -> bytes | None:
+        """SHA-256 of the whole file. For a part of it nothing is read: who goes on was told it with the first part."""
+        known = await self._pool.run(self._view.known_digest, found.job, found.components, found.opened)
+        if known is not None or only_known:
+            return known
+        async with self._digesting:
+            return await self._pool.run(self._view.take_digest, found.job, found.components, self._pool.is_stopping)
 
     async def _send(self, call: Call, answer: web.StreamResponse, found: Found, part: range) -> web.StreamResponse:
         """Send the header and those bytes. What goes wrong after the header breaks the connection."""
@@ -161,9 +175,8 @@ class Downloads:
             else:
                 await self._send_pieces(answer, found.opened, part)
             await answer.write_eof()
-            is_result = found.job.submitted and found.components[0] in _RESULTS
-            if is_result and part.stop == found.opened.size_bytes:
-                self._ledger.fetched(found.job, _record(call, found, len(part)))
+            if _is_fetched(request, found, part) and self._ledger.fetched(found.job, _record(answer, found, part)):
+                await self._pool.run(self._ledger.flush)
         except (OSError, EOFError) as error:
             path = request.raw_path.partition("?")[0][:200]
             log.warning("download broke off", job=call.job, path=path, reason=str(error))
@@ -185,9 +198,18 @@ class Downloads:
             await answer.write(piece)
 
 
-def _record(call: Call, found: Found, sent_bytes: int) -> FileRecord:
+def _is_fetched(request: web.BaseRequest, found: Found, part: range) -> bool:
+    """Whether a client has all of a result of a job that is over, now that it was sent this part: the whole file, or
+    the rest for one that proved with its `If-Range` that it has begun with the same file."""
+    is_result = found.job.terminal and found.components[0] in _RESULTS
+    from_start = part.start == 0 or "If-Range" in request.headers
+    return is_result and from_start and part.stop == found.opened.size_bytes
+
+
+def _record(answer: web.StreamResponse, found: Found, part: range) -> FileRecord:
     """What the receipt says of a result that was sent to its end, to whatever client it was."""
     size_bytes = found.opened.size_bytes
+    told = "sha-256" if "Repr-Digest" in answer.headers else "size" if "ETag" in answer.headers else "framing"
     return FileRecord(
         upward=False,
         kind=_RESULTS[found.components[0]],
@@ -196,8 +218,8 @@ def _record(call: Call, found: Found, sent_bytes: int) -> FileRecord:
         mover="client",
         action="transfer",
         size_bytes=size_bytes,
-        checked="sha-256" if call.careful else "framing",
-        tries=1 if sent_bytes == size_bytes else 2,
+        checked=told,
+        tries=2 if part.start else 1,
         ended_at=time.time(),
     )
 

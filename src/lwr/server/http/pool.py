@@ -24,6 +24,7 @@ class Pool:
 
     def __init__(self) -> None:
         self._wary_until = 0.0
+        self._stopping = threading.Event()
         self._executor = ThreadPoolExecutor(THREADS_COUNT, thread_name_prefix="http")
         self._apart = ThreadPoolExecutor(1, thread_name_prefix="probe")
         together = threading.Barrier(THREADS_COUNT)
@@ -54,7 +55,12 @@ class Pool:
             if (now := time.monotonic()) - began > BRIEF_S:
                 self._wary_until = now + WARY_S
 
+    def is_stopping(self) -> bool:
+        """For calls that take long: whether they are to give up. From any thread."""
+        return self._stopping.is_set()
+
     def stop(self) -> None:
         """Return when every call is over. May be called twice."""
+        self._stopping.set()
         self._executor.shutdown()
         self._apart.shutdown()
