@@ -192,6 +192,48 @@ def test_a_part_that_has_gone_is_begun_anew(bench: Bench) -> None:
     assert bench.file() == DATA
 
 
+def interrupted(bench: Bench, data: bytes = DATA, *, announced: bool = False) -> str:
+    """An upload whose file got its name from a server that was killed before it wrote that down."""
+    upload_id = bench.begin(data, announced=announced)
+    with bench.append(upload_id, 0, data) as whole:
+        whole.end()
+    bench.store.database.write(
+        lambda connection: connection.execute(
+            "UPDATE uploads SET whole = 0, sure_bytes = size_bytes, sha256 = ? WHERE id = ?",
+            (sha256(data) if announced else None, upload_id),
+        )
+    )
+    bench.arrived.clear()
+    bench.start()
+    return upload_id
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_file_whose_server_was_killed_when_it_had_just_got_its_name(bench: Bench, announced: bool) -> None:
+    upload_id = interrupted(bench, announced=announced)
+    for _ in range(2):
+        standing = bench.uploads.look(KEY, upload_id)
+        assert (standing.offset_bytes, standing.sha256, bench.file()) == (len(DATA), sha256(DATA), DATA)
+    assert [(record.name, record.checked) for record in bench.arrived] == [("x", "sha-256" if announced else "size")]
+    assert bench.parts() == []
+
+
+@pytest.mark.parametrize("other", [DATA[::-1], DATA[1:]])
+def test_another_file_of_that_name_is_not_taken_for_it(bench: Bench, other: bytes) -> None:
+    upload_id = interrupted(bench, announced=True)
+    (bench.root / "inputs/x").write_bytes(other)
+    assert bench.offset(upload_id) == 0
+
+
+def test_nor_is_an_earlier_one_of_its_name_and_size(bench: Bench) -> None:
+    (bench.root / "inputs/x").write_bytes(DATA[::-1])
+    upload_id = bench.begin()
+    bench.append(upload_id, 0, DATA[:5000]).close()
+    bench.view.files(bench.job).settle()
+    bench.start()
+    assert bench.offset(upload_id) == 0
+
+
 # -- how long an upload lives ------------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,8 @@ from typing import Protocol, Self
 
 from lwr.core.job import Job, JobKey
 from lwr.core.receipt import FileRecord
-from lwr.errors import Conflict, DigestMismatch, LwrError, NotFound
+from lwr.errors import BadRequest, Conflict, DigestMismatch, LwrError, NotFound
+from lwr.server import results
 from lwr.server.database import Database
 from lwr.server.incoming import Wanted
 from lwr.server.upload_rows import UploadRow, UploadRows
@@ -119,7 +120,7 @@ class ResumableUploads:
         return _standing(row, 0) if row.size_bytes else self.look(key, row.upload_id)
 
     def look(self, key: JobKey, upload_id: str) -> Standing:
-        """How an upload stands. One whose server was killed right behind its last byte becomes whole now."""
+        """How an upload stands. One whose server was killed behind its last byte becomes whole now."""
         row = self._find(key, upload_id)
         if row.sha256 is not None:
             return _standing(row, row.size_bytes)
@@ -171,7 +172,25 @@ class ResumableUploads:
         row = self._rows.find(self._view.job_for_upload(key), upload_id, self._clock())
         if row is None:
             raise _unknown(key)
+        if row.sha256 is None and 0 < row.size_bytes == row.sure_bytes:
+            self._recall(row)
         return row
+
+    def _recall(self, row: UploadRow) -> None:
+        """A server was killed when it gave this file its name: if it has it, write that down now."""
+        files = self._view.files(row.job)
+        part = files.resumable(row.upload_id)
+        if part.size_bytes:
+            part.keep()
+            return
+        part.discard()
+        try:
+            with files.open(row.wanted.places[0]) as opened:
+                sha256 = results.sha256_of(opened)
+                row.wanted.check(opened.size_bytes, sha256)
+        except (NotFound, BadRequest, DigestMismatch):
+            return  # it never got it
+        self._named(row, sha256, _History(Partial(part), tries=1))
 
     def _forget(self, upload_id: str) -> bool:
         """Forget an upload's history; whether nobody uses it."""
@@ -237,14 +256,21 @@ class ResumableUploads:
                 for offset in range(0, size_bytes, _PIECE_BYTES):
                     copy.write(part.read(offset, _PIECE_BYTES))
                 copy.commit(place)
+        row.sure_bytes = size_bytes  # what `_recall` goes by
+        self._rows.note(row)
         part.commit(wanted.places[0])
+        self._named(row, sha256, history)
+
+    def _named(self, row: UploadRow, sha256: bytes, history: _History) -> None:
+        """Write down, and tell, that a file has its name."""
         row.sha256 = sha256
         self._rows.whole(row)
-        wasted_bytes = history.wasted_bytes + partial.wasted_bytes
-        now = self._clock()
+        wasted_bytes = history.wasted_bytes + history.partial.wasted_bytes
         self._arrived(
             row.job,
-            wanted.record(size_bytes, sha256, row.created_at, now, tries=history.tries, wasted_bytes=wasted_bytes),
+            row.wanted.record(
+                row.size_bytes, sha256, row.created_at, self._clock(), tries=history.tries, wasted_bytes=wasted_bytes
+            ),
         )
 
 

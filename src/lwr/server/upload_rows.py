@@ -23,7 +23,8 @@ class UploadRow:
         wanted: what the file is to be; its size is known.
         metadata: `Upload-Metadata` as it was sent.
         created_at, expires_at: seconds since the epoch.
-        sure_bytes: what lies behind has a checksum that was not compared yet; None: all is sure.
+        sure_bytes: what lies behind has a checksum that was not compared yet; None: all is sure. The whole size: the
+            file was about to get its name.
         sha256: of the file, once it has its name.
     """
 
