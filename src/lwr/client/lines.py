@@ -19,8 +19,7 @@ from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnec
 from typing import cast
 from urllib.parse import urlsplit
 
-import certifi
-from requests.utils import get_auth_from_url, get_environ_proxies, select_proxy
+from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_auth_from_url, get_environ_proxies, select_proxy
 from urllib3.util import make_headers, wait_for_read
 
 from lwr.errors import BadRequest, BadTransfer, LwrError, PeerRefused, PeerUnreachable
@@ -241,7 +240,7 @@ def _route(url: str) -> _Route:
 
 
 def _tls() -> ssl.SSLContext:
-    bundle = next((os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)), certifi.where())
+    bundle = next((os.environ[name] for name in _CA_VARIABLES if os.environ.get(name)), DEFAULT_CA_BUNDLE_PATH)
     try:
         if os.path.isdir(bundle):
             return ssl.create_default_context(capath=bundle)
