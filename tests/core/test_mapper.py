@@ -10,17 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lwr.core.mapper import (
-    ALL_KINDS,
-    CONFIGURABLE,
-    DEFAULT_KINDS,
-    Mapper,
-    Match,
-    Rule,
-    mapper_from_wire,
-    transfer_url,
-)
-from lwr.core.staging import ACTIONS, FileAction, Ssh
+from lwr.core.mapper import ALL_KINDS, CONFIGURABLE, DEFAULT_KINDS, Mapper, Match, Rule, mapper_from_wire
+from lwr.core.staging import ACTIONS, FileAction, Ssh, transfer_url
 from lwr.errors import BadRequest, ConfigError
 
 UNSTRUCTURED = frozenset({"unstructured"})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lwr.core.discovery import Collector
 from lwr.core.expressions import MAX_EXPRESSION_CHARACTERS, Expression
-from lwr.core.mapper import Mapper, Rule, transfer_url
+from lwr.core.mapper import Mapper, Rule
 from lwr.core.outputs import (
     LWR_DYNAMIC_OUTPUTS,
     PULSAR_DYNAMIC_OUTPUTS,
@@ -23,7 +23,7 @@ from lwr.core.outputs import (
     collect,
     collect_declared,
 )
-from lwr.core.staging import FileAction, Step
+from lwr.core.staging import FileAction, Step, transfer_url
 from lwr.errors import BadRequest
 
 ENDPOINT = "http://galaxy/api/jobs/1/files?job_key=k"

@@ -12,8 +12,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from lwr.core.mapper import transfer_url
-from lwr.core.staging import ACTIONS, Mover
+from lwr.core.staging import ACTIONS, Mover, transfer_url
 from tests.machines.fault_proxy import Fault, FaultProxy, answering
 from tests.machines.job_files import JobFilesServer
 from tests.machines.sshd import Sshd
@@ -221,10 +220,57 @@ class TestOutputs:
         assert str(status) in told["stderr"]
         assert galaxy.files.counts()["POST", "files"] == 1
 
-    def test_a_link_out_of_the_job_is_not_delivered(self, galaxy: Galaxy, server: Served) -> None:
-        begin(server, galaxy.staging("remote_transfer", inputs=False), "ln -s /etc/passwd ../outputs/out.dat")
-        server.finished("7")
+    @pytest.mark.parametrize(
+        "command",
+        [
+            "ln -s /etc/passwd ../outputs/out.dat",
+            "mkdir ../outputs/out.dat",
+            "mkfifo ../outputs/out.dat",
+            "echo > ../outputs/out.dat; cd ..; rm -r working; ln -s outputs working",
+        ],
+    )
+    def test_one_that_is_there_and_cannot_be_read_fails_the_job(
+        self, command: str, galaxy: Galaxy, server: Served
+    ) -> None:
+        begin(server, galaxy.staging("remote_transfer", inputs=False), command)
+        assert server.finished("7")["status"] == "failed"
         assert not galaxy.output.exists()
+
+    def test_one_that_was_only_made_before_the_job_is_not_written(self, galaxy: Galaxy, server: Served) -> None:
+        action = galaxy.action("remote_transfer", galaxy.output, "output")
+        staging = {"outputs": [{"name": "out.dat", "type": "output", "action": action, "required": True}]}
+        begin(server, staging, "true", extras=json.dumps({"touch_outputs": ["out.dat"]}))
+        assert server.finished("7")["status"] == "failed"
+
+    def test_one_for_two_places_gets_to_both_or_fails(self, galaxy: Galaxy, server: Served) -> None:
+        staging = galaxy.staging("remote_transfer", inputs=False)
+        first, second = galaxy.disk / "first", galaxy.disk / "second"
+        pairs = [[f"{galaxy.disk}/w/wd.txt", str(first)], [f"{galaxy.disk}/w/wd.txt", str(second)]]
+        staging["client_outputs"] |= {"output_files": [], "work_dir_outputs": pairs}
+        galaxy.files.fail_next(403, method="POST")
+        begin(server, staging, "echo told > wd.txt")
+        assert server.finished("7")["status"] == "complete"
+        assert [path.exists() for path in (first, second)].count(True) == 1
+        assert sorted(record["state"] for record in receipt(server)) == ["refused by the receiver", "whole"]
+
+    def test_patterns_that_never_end_hold_nobody_up(self, galaxy: Galaxy, server: Served) -> None:
+        staging = galaxy.staging("remote_transfer", inputs=False)
+        staging["client_outputs"]["dynamic_outputs"] = ["(x|xx)+z"] * 1000
+        begin(server, staging, f"touch {'x' * 60}")
+        wait_until(lambda: "postprocessing" in server.ask("GET", "/jobs/7/status").body.decode(), "the patterns")
+        server.ask("PUT", "/jobs/7/cancel")
+        assert server.finished("7")["status"] in ("cancelled", "failed")
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [{"client_outputs": {"dynamic_outputs": ["("]}}, {"action_mapper": {"default_action": "remote_transfer"}}],
+    )
+    def test_what_could_not_be_collected_is_not_even_run(
+        self, wrong: dict[str, Any], galaxy: Galaxy, server: Served
+    ) -> None:
+        begin(server, {**galaxy.staging("remote_transfer", inputs=False), **wrong}, "true")
+        assert server.finished("7")["status"] == "failed"
+        assert not server.job_file("7", "started").exists()
 
 
 class TestInputs:
@@ -283,6 +329,27 @@ class TestInputs:
         begin(server, staging)
         assert server.finished("7")["status"] == "failed"
 
+    def test_two_files_of_one_name_are_refused_and_the_same_twice_is_one(self, galaxy: Galaxy, server: Served) -> None:
+        staging = galaxy.staging("remote_transfer")
+        (same,) = staging["setup"]
+        begin(server, {**staging, "setup": [same, same]})
+        assert server.finished("7")["status"] == "complete"
+        other = {**same, "action": galaxy.action("remote_copy", galaxy.output, "input")}
+        begin(server, {**staging, "setup": [same, other]})
+        assert "Two files" in server.finished("7")["stderr"]
+
+    def test_one_that_is_too_large_is_given_up(self, galaxy: Galaxy, tmp_path: Path) -> None:
+        with served(tmp_path / "small", options="maximum_upload_bytes = 1000000\n") as server:
+            begin(server, galaxy.staging("remote_transfer"))
+            assert "maximum_upload_bytes" in server.finished("7")["stderr"]
+            assert server.parts("7") == []
+
+    def test_a_message_stands_in_the_receipt(self, galaxy: Galaxy, server: Served) -> None:
+        action = {"action_type": "message", "contents": "é"}
+        begin(server, {"setup": [{"name": "c.txt", "type": "config", "action": action}]}, "true")
+        assert server.finished("7")["status"] == "complete"
+        assert [(record["action"], record["size_bytes"]) for record in receipt(server)] == [("message", 2)]
+
 
 class TestCancel:
     @pytest.mark.parametrize("stage", ["fetching", "delivering"])
@@ -323,23 +390,41 @@ class TestRestart:
         assert galaxy.output.read_bytes() == CONTENT
         assert (galaxy.disk / "m" / "tool_stdout").read_text() == "told\n"
 
-    def test_a_large_download_goes_on_after_kill(self, galaxy: Galaxy, tmp_path: Path) -> None:
-        galaxy.input.write_bytes(os.urandom(1 << 20) * 24)
+    def test_a_job_that_was_handed_over_is_not_staged_again(self, galaxy: Galaxy, tmp_path: Path) -> None:
+        effects = tmp_path / "effects"
+        with RunningServer(tmp_path / "server") as server:
+            server.stop()
+            server.start(fault="observe.before_commit")
+            command = f"mv ../inputs/* moved; echo started >> {effects}; sleep 1; cat moved > ../outputs/out.dat"
+            query = {"command_line": command, "remote_staging": json.dumps(galaxy.staging("remote_transfer"))}
+            server.ask_json("POST", "/jobs?job_id=7")
+            server.ask("POST", f"/jobs/7/submit?{urlencode(query)}", b"")
+            assert server.wait() == -9
+            galaxy.input.unlink()
+            server.start()
+            wait_until(lambda: _status(server)["complete"] == "true", "the job to end")
+            assert _status(server)["status"] == "complete"
+        assert effects.read_text() == "started\n"
+        assert galaxy.output.read_bytes() == CONTENT
+
+    @pytest.mark.parametrize("how", ["kill", "stop"])
+    def test_a_large_download_goes_on_after(self, how: str, galaxy: Galaxy, tmp_path: Path) -> None:
+        galaxy.input.write_bytes(os.urandom(1 << 20) * 40)
         size_bytes = galaxy.input.stat().st_size
-        with FaultProxy(galaxy.files.port, [Fault(), Fault(down_bytes_per_s=8_000_000)]) as proxy:
+        with FaultProxy(galaxy.files.port, [Fault(), Fault(down_bytes_per_s=12_000_000)]) as proxy:
             staging = galaxy.staging("remote_transfer", endpoint=galaxy.files.endpoint_at(proxy.port), outputs=False)
             with RunningServer(tmp_path / "server") as server:
                 server.ask_json("POST", "/jobs?job_id=7")
                 query = {"command_line": COPY, "remote_staging": json.dumps(staging)}
                 server.ask("POST", f"/jobs/7/submit?{urlencode(query)}", b"")
-                wait_until(lambda: proxy.down_bytes > 12_000_000, "half of it")
-                server.kill()
+                wait_until(lambda: proxy.down_bytes > 24_000_000, "half of it")
+                server.kill() if how == "kill" else server.stop()
                 before = proxy.down_bytes
                 server.start()
                 wait_until(lambda: _status(server)["complete"] == "true", "the job to end")
                 assert _status(server)["status"] == "complete"
             again = proxy.down_bytes - before
-        assert again < size_bytes - 8_000_000
+        assert again < size_bytes - 10_000_000
         assert (tmp_path / "server" / "staging" / "7" / "outputs" / "out.dat").stat().st_size == size_bytes
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import posixpath
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lwr.core.expressions import Expression
@@ -32,17 +32,28 @@ class Discovery:
         BadRequest: too many patterns, or one that is no regular expression.
     """
 
-    def __init__(self, collectors: Sequence[Collector], sources: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        collectors: Sequence[Collector],
+        sources: Sequence[tuple[str, str]] = (),
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         if len(collectors) > _MAX_PATTERNS_COUNT:
             raise BadRequest(f"`client_outputs` holds more than {_MAX_PATTERNS_COUNT} regular expressions.")
         self._patterns = [(_prefix(collector.directory), Expression(collector.pattern)) for collector in collectors]
         self._named = _NamedFiles(sources)
+        self._check = check
 
     def takes(self, name: str) -> bool:
-        """Raises BadRequest when a pattern needs too long."""
+        """Raises BadRequest when a pattern needs too long, and what `check` raises between two patterns."""
         return self._named.holds(name) or any(
-            name.startswith(prefix) and pattern.takes(name[len(prefix) :]) for prefix, pattern in self._patterns
+            name.startswith(prefix) and self._matches(pattern, name[len(prefix) :])
+            for prefix, pattern in self._patterns
         )
+
+    def _matches(self, pattern: Expression, rest: str) -> bool:
+        self._check()
+        return pattern.takes(rest)
 
 
 def _prefix(directory: str) -> str:

@@ -18,11 +18,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
-from urllib.parse import quote, urlencode
 
 from lwr.core.expressions import Expression
 from lwr.core.patterns import glob_expression, prefix_expression, rest_by_component, rest_by_text
-from lwr.core.staging import ACTIONS, FileAction, Ssh, Way, ssh_from_wire
+from lwr.core.staging import ACTIONS, FileAction, Ssh, Way, ssh_from_wire, transfer_url
 from lwr.errors import BadRequest, ConfigError
 
 #: Kinds that a rule takes without saying so (`*defaults*`); `unstructured` must be named.
@@ -331,12 +330,3 @@ def _ssh_from_wire(entry: Mapping[str, Any], default: Ssh) -> Ssh | None:
 
 def _named(rule: Rule | None) -> str:
     return "the default action" if rule is None else rule.where or f"the rule for {rule.path or 'all paths'}"
-
-
-def transfer_url(files_endpoint: str, path: str, kind: str) -> str:
-    """Galaxy's URL for one file: the endpoint with its query kept, and `path` and `file_type` percent-encoded."""
-    base = files_endpoint.partition("#")[0]
-    joint = "&" if "?" in base else "?"
-    # Names that are not UTF-8 come from the disk as surrogates, and go out as the bytes that they are.
-    added = urlencode({"path": path, "file_type": kind}, quote_via=quote, safe="", errors="surrogateescape")
-    return f"{base}{'' if base.endswith(('?', '&')) else joint}{added}"

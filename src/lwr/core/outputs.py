@@ -10,15 +10,14 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from lwr.core.discovery import Collector, Discovery
 from lwr.core.listings import Listing, client_path, flavour_of, of_the_client, relative_name
-from lwr.core.mapper import Mapper, transfer_url
-from lwr.core.staging import FileAction, Mover, Step
+from lwr.core.mapper import Mapper
+from lwr.core.staging import FileAction, Mover, Step, redirected
 from lwr.errors import BadName, BadRequest
 
 VERSION_OUTPUT = "COMMAND_VERSION"
@@ -200,12 +199,19 @@ class _Gathering:
         return Step(kind, name, self.action(destination, kind), destination in self.required)
 
 
-def collect(outputs: ClientOutputs, mapper: Mapper, written: Written, declared: Sequence[Step] = ()) -> Collection:
+def collect(
+    outputs: ClientOutputs,
+    mapper: Mapper,
+    written: Written,
+    declared: Sequence[Step] = (),
+    check: Callable[[], None] = lambda: None,
+) -> Collection:
     """Find the results of a job that a peer described, each with the action that its destination maps to.
 
     Args:
         declared: what our own client says besides, one by one: for a destination of `outputs` the name of the job's
             file and the action, for any other a result more (`collect_declared`).
+        check: called between two comparisons with patterns, which may take long; what it raises comes out here.
 
     Raises:
         BadRequest: a pattern needs too long. ConfigError: the mapper has no action for a destination.
@@ -214,6 +220,7 @@ def collect(outputs: ClientOutputs, mapper: Mapper, written: Written, declared: 
     known = {*outputs.output_files, outputs.version_file, *(target for _, target in outputs.work_dir_outputs)}
 
     def action(destination: str, kind: str) -> FileAction:
+        check()
         return own[destination].action if destination in own else mapper.action(destination, kind)
 
     required = outputs.required | {path for path, step in own.items() if step.required}
@@ -226,7 +233,7 @@ def collect(outputs: ClientOutputs, mapper: Mapper, written: Written, declared: 
     for step in more.found:
         gathering.found.setdefault(step.action.path, step)
     spoken_for |= {step.name for step in more.found if step.kind == "output_workdir"}
-    _collect_dynamic(outputs, written, spoken_for, gathering)
+    _collect_dynamic(outputs, written, spoken_for, gathering, check)
     return Collection(
         tuple(gathering.found.values()),
         (*gathering.missing, *more.missing),
@@ -235,10 +242,14 @@ def collect(outputs: ClientOutputs, mapper: Mapper, written: Written, declared: 
 
 
 def _collect_dynamic(
-    outputs: ClientOutputs, written: Written, spoken_for: frozenset[str], gathering: _Gathering
+    outputs: ClientOutputs,
+    written: Written,
+    spoken_for: frozenset[str],
+    gathering: _Gathering,
+    check: Callable[[], None],
 ) -> None:
     """Rule 4: what matches a pattern or is named by the tool, in three directories."""
-    discovery = Discovery(_collectors(outputs), written.sources)
+    discovery = Discovery(_collectors(outputs), written.sources, check)
     for kind, names, directory in (
         ("output_workdir", [name for name in written.working if name not in spoken_for], outputs.working_directory),
         ("output_metadata", written.metadata, outputs.metadata_directory),
@@ -312,7 +323,7 @@ def collect_declared(steps: Sequence[Step], written: Written) -> Collection:
         if step.kind not in listings:
             raise BadRequest(f"No type of output is called {step.kind[:60]!r}.", f"Known are: {', '.join(listings)}.")
         required = frozenset((step.action.path,)) if step.required else frozenset()
-        action = partial(_redirected, step.action)
+        action = partial(redirected, step.action)
         _collect_step(step, listings[step.kind], _Gathering(required, action, found, missing, refused))
     return Collection(tuple(found.values()), tuple(missing), tuple(dict.fromkeys(refused)))
 
@@ -332,15 +343,3 @@ def _collect_step(step: Step, listing: Listing, gathering: _Gathering) -> None:
         base = flavour_of(target).dirname(base)
     for beside in (*matches, *(listing.extra_files(name) if kind == "output" else ())):
         gathering.take_below(kind, beside, base, beside)
-
-
-def _redirected(action: FileAction, destination: str, kind: str) -> FileAction:
-    """The same action for another destination."""
-    if destination == action.path:
-        return action
-    if not action.url:
-        return replace(action, path=destination)
-    parts = urlsplit(action.url)
-    kept = [pair for pair in parts.query.split("&") if pair.partition("=")[0] not in ("path", "file_type")]
-    endpoint = urlunsplit(parts._replace(query="&".join(kept)))
-    return replace(action, path=destination, url=transfer_url(endpoint, destination, kind))

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
+from urllib.parse import quote, urlencode, urlsplit, urlunsplit
 
 from lwr.errors import BadRequest
 
@@ -226,3 +227,24 @@ def step_to_wire(step: Step) -> dict[str, Any]:
         value |= {"ssh_user": action.ssh.user, "ssh_host": action.ssh.host, "ssh_port": action.ssh.port}
     entry: dict[str, Any] = {"name": step.name, "type": step.kind, "action": value}
     return entry | ({"required": True} if step.required else {})
+
+
+def transfer_url(files_endpoint: str, path: str, kind: str) -> str:
+    """Galaxy's URL for one file: the endpoint with its query kept, and `path` and `file_type` percent-encoded."""
+    base = files_endpoint.partition("#")[0]
+    joint = "&" if "?" in base else "?"
+    # Names that are not UTF-8 come from the disk as surrogates, and go out as the bytes that they are.
+    added = urlencode({"path": path, "file_type": kind}, quote_via=quote, safe="", errors="surrogateescape")
+    return f"{base}{'' if base.endswith(('?', '&')) else joint}{added}"
+
+
+def redirected(action: FileAction, destination: str, kind: str) -> FileAction:
+    """The same action for another destination."""
+    if destination == action.path:
+        return action
+    if not action.url:
+        return replace(action, path=destination)
+    parts = urlsplit(action.url)
+    kept = [pair for pair in parts.query.split("&") if pair.partition("=")[0] not in ("path", "file_type")]
+    endpoint = urlunsplit(parts._replace(query="&".join(kept)))
+    return replace(action, path=destination, url=transfer_url(endpoint, destination, kind))

@@ -88,7 +88,8 @@ def _stagers(config: Config, store: Store, ledger: Ledger) -> Stagers:
         roots=config.remote_copy_roots,
     )
     runner = Runner(config.staging_slots_count, config.staging_slots_per_host_count, timeout_s=config.staging_timeout_s)
-    means = Means(Web(reach), reach, Path(config.persistence_directory) / "known_hosts")
+    known_hosts = Path(config.persistence_directory) / "known_hosts"
+    means = Means(Web(reach), reach, known_hosts, config.maximum_upload_bytes)
     return Stagers(store, ledger, runner, means, config.staging_threads_count)
 
 

@@ -173,6 +173,8 @@ class Engine:
 
     def _begin(self, key: JobKey, request: SetupRequest, entry: ManagerEntry, old: Job | None) -> Job:
         directory = os.path.join(entry.staging_directory, key.job_id)
+        if old is not None:
+            self._ledger.forget(old)
         if old is not None and old.cleaned_at is None:
             self._housekeeper.discard(old.directory)
         if os.path.lexists(directory):

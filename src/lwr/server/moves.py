@@ -8,23 +8,25 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from lwr.core.job import Job
 from lwr.core.places import JobLayout, resolve
 from lwr.core.receipt import FileRecord, FileState, without_secrets
-from lwr.core.staging import FileAction, Step, Way
-from lwr.core.wire import FILE_KINDS
-from lwr.errors import BadRequest, LwrError
+from lwr.core.staging import FileAction, Mover, Step, Way, plan_from_wire
+from lwr.core.wire import FILE_KINDS, Submission
+from lwr.errors import BadRequest, LwrError, Unavailable
 from lwr.faults import fault
-from lwr.server.ledger import Ledger
+from lwr.server.ledger import Ledger, Mark
 from lwr.server.store import FileDigest
 from lwr.transfer.copying import copy_in, copy_out
 from lwr.transfer.http import Web
+from lwr.transfer.interrupt import Interrupted
 from lwr.transfer.jobfiles import JobFiles, OpenFile, Part
 from lwr.transfer.partial import Partial, Transferred
 from lwr.transfer.reach import Reach
@@ -38,11 +40,19 @@ Done = Callable[[LwrError | None], None]
 
 @dataclass(frozen=True, slots=True)
 class Means:
-    """What a server moves files with. `known_hosts`: where the keys of ssh hosts are remembered."""
+    """What a server moves files with.
+
+    Args:
+        known_hosts: where the keys of ssh hosts are remembered.
+        most_bytes: of a file that is fetched; 0 for no limit.
+        stopping: set when the server stops: what came of a file is kept for the next one then.
+    """
 
     web: Web
     reach: Reach
     known_hosts: Path
+    most_bytes: int = 0
+    stopping: threading.Event = field(default_factory=threading.Event)
 
 
 def check(step: Step) -> None:
@@ -62,6 +72,20 @@ def components_of(step: Step, layout: JobLayout) -> tuple[str, ...]:
     return resolve(kind.area, step.name, nested=kind.nested, windows=layout.windows)
 
 
+def inputs_of(submission: Submission, layout: JobLayout) -> list[Step]:
+    """What the server brings into a job. Raises BadRequest or BadName for what it could never do, and for two files of
+    one name (the same one twice is one)."""
+    steps = list(dict.fromkeys(plan_from_wire(submission.remote_staging).inputs_moved_by(Mover.SERVER)))
+    places = set()
+    for step in steps:
+        check(step)
+        place = components_of(step, layout)
+        if place in places:
+            raise BadRequest(f"Two files of the job are called {'/'.join(place)[:80]!r}.", "Give them two names.")
+        places.add(place)
+    return steps
+
+
 class Moves:
     """Makes the tasks of one job in one direction: `upward`, into the job, or out of it."""
 
@@ -76,17 +100,20 @@ class Moves:
 
     def is_done(self, step: Step) -> bool:
         """Whether an earlier try, of this server or the one before it, has moved this file already."""
-        mark = self._marks.get((step.kind, step.name))
+        mark = self._mark(step)
         if mark is None or mark.state is not FileState.WHOLE:
-            return mark is not None and mark.state is FileState.REFUSED
+            return False
         try:
             return self._identity(step) == mark.identity
         except LwrError:
             return False
 
+    def _mark(self, step: Step) -> Mark | None:
+        return self._marks.get((step.kind, step.name, peer_of(step.action)))
+
     def task(self, step: Step, done: Done) -> Task:
         """What the runner does for a step. Its record is written before `done` is called."""
-        mark = self._marks.get((step.kind, step.name))
+        mark = self._mark(step)
         carried = _Carried(step, time.time(), mark.bookmark if mark and mark.state is FileState.UNDER_WAY else "")
         move = self._fetch if self._upward else self._deliver
 
@@ -102,7 +129,7 @@ class Moves:
 
     def _fetch(self, carried: _Carried, one: Try) -> Transferred:
         with self._files.resumable(f"fetch-{_hash(carried.step)}") as part:
-            partial = Partial(part)
+            partial = Partial(part, self._means.most_bytes)
             try:
                 moved = self._fetch_to(part, partial, carried, one)
                 one.interrupt.check()
@@ -112,10 +139,16 @@ class Moves:
                 fault("fetch.after_commit")
             except LwrError as error:
                 one.reached_bytes, one.wasted_bytes = partial.size_bytes, partial.wasted_bytes
-                if isinstance(error, TooLargeForLane) or error.transient:
+                if self._is_kept(error):
                     part.keep()
                 raise
         return moved
+
+    def _is_kept(self, error: LwrError) -> bool:
+        """Whether somebody will go on with what came. Not on a full disk: what came is what fills it."""
+        if isinstance(error, Interrupted):
+            return self._means.stopping.is_set()
+        return isinstance(error, TooLargeForLane) or (error.transient and not isinstance(error, Unavailable))
 
     def _fetch_to(self, part: Part, partial: Partial, carried: _Carried, one: Try) -> Transferred:
         action, means = carried.step.action, self._means
@@ -220,7 +253,7 @@ class _Carried:
             state,
             mover="server",
             action=self.step.action.type,
-            peer=_peer(self.step.action),
+            peer=peer_of(self.step.action),
             size_bytes=moved.size_bytes if moved else None,
             sha256=moved.sha256 if moved else None,
             checked=moved.checked if moved else "",
@@ -247,11 +280,21 @@ def _check_ssh_host(reach: Reach, host: str) -> None:
         ) from None
 
 
+def message_record(step: Step) -> FileRecord:
+    """What the receipt says of a text that came inside of the job's description and was written down."""
+    data = step.action.contents.encode()
+    sha256, now = hashlib.sha256(data).digest(), time.time()
+    return FileRecord(
+        True, step.kind, step.name, FileState.WHOLE, "server", "message", size_bytes=len(data), sha256=sha256,
+        checked="size", tries=1, began_at=now, ended_at=now,
+    )  # fmt: skip
+
+
 def _hash(step: Step) -> str:
     return hashlib.sha256(f"{step.kind}/{step.name}".encode()).hexdigest()[:32]
 
 
-def _peer(action: FileAction) -> str:
+def peer_of(action: FileAction) -> str:
     """The other end, as a receipt may show it."""
     if action.url:
         return f"{without_secrets(action.url)} path={action.path}"

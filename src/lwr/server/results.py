@@ -11,14 +11,14 @@ from collections.abc import Callable, Container
 from lwr.core.job import Job
 from lwr.core.places import STDERR, STDOUT, Area, resolve
 from lwr.core.wire import Results, Submission
-from lwr.errors import LwrError, NotFound, Unavailable
+from lwr.errors import LwrError, NotFound, TooLarge, Unavailable
 from lwr.server.store import FileDigest, Store
 from lwr.transfer.jobfiles import JobFiles, OpenFile
 
 #: How much of a stream travels in a status answer; head and tail of a longer one (as Pulsar 0.15.16 does).
 STREAM_LIMIT_BYTES = 64 * 1024
 #: How much of a dynamic file source is looked at.
-SOURCE_LIMIT_BYTES = 4 * 1024 * 1024
+SOURCE_LIMIT_BYTES = 64 * 1024 * 1024
 #: How much of a job's outputs is read when it ends, and of one file when somebody asks for its digest.
 COLLECT_BYTES = 4 * 1024**3
 
@@ -27,6 +27,10 @@ _PIECE_BYTES = 1024 * 1024
 
 def read(files: JobFiles, submission: Submission | None) -> Results:
     """Read everything that a final status tells. A stream or directory that is not there is empty, never an error."""
+    try:
+        sources = dynamic_sources(files, submission)
+    except TooLarge:
+        sources = []  # the job has failed for it
     job_stdout, job_stderr = _stream(files, STDOUT) or "", _stream(files, STDERR) or ""
     # Galaxy's command writes the tool's own streams here; without it the job's streams are the tool's.
     tool_stdout = _stream(files, "metadata", "tool_stdout")
@@ -40,7 +44,7 @@ def read(files: JobFiles, submission: Submission | None) -> Results:
         outputs=files.listing(Area.OUTPUTS),
         metadata=files.listing(Area.METADATA),
         job_directory=files.top_level(),
-        dynamic_file_sources=dynamic_sources(files, submission),
+        dynamic_file_sources=sources,
     )
 
 
@@ -52,13 +56,24 @@ def _stream(files: JobFiles, *components: str) -> str | None:
 
 
 def dynamic_sources(files: JobFiles, submission: Submission | None) -> list[dict[str, str]]:
-    """The files that tell which other files are results, as far as the job wrote them: `path`, `type`, `contents`."""
+    """The files that tell which other files are results, as far as the job wrote them: `path`, `type`, `contents`.
+
+    Raises TooLarge for one that is larger than `SOURCE_LIMIT_BYTES`.
+    """
     realized = []
     for source in submission.dynamic_file_sources if submission else []:
         try:
-            contents = files.read_text(resolve(Area.WORKING, source.path), SOURCE_LIMIT_BYTES)
+            components = resolve(Area.WORKING, source.path)
+            with files.open(components) as opened:
+                size_bytes = opened.size_bytes
+            contents = files.read_text(components, SOURCE_LIMIT_BYTES)
         except LwrError:
             continue
+        if size_bytes > SOURCE_LIMIT_BYTES:
+            # Cut short it would be no JSON any more, and its results would be left behind without a word.
+            raise TooLarge(
+                f"The file {source.path[:80]!r}, which names results, is larger than {SOURCE_LIMIT_BYTES} bytes."
+            )
         if contents is not None:
             realized.append({"path": source.path, "type": source.type, "contents": contents})
     return realized

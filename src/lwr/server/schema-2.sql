@@ -21,7 +21,7 @@ CREATE TABLE moves (
     ended_at     REAL,
     reason       TEXT    NOT NULL DEFAULT '',
     bookmark     TEXT    NOT NULL DEFAULT '',    -- where to go on after a cut: a validator, or the place of an upload
-    PRIMARY KEY (seq, upward, kind, name)
+    PRIMARY KEY (seq, upward, kind, name, peer)  -- a result may go to two places
 ) WITHOUT ROWID;
 
 -- Files that a client sends in pieces (tus). The bytes that came are a part in the job's directory; its size is how far

@@ -19,17 +19,17 @@ import structlog
 
 from lwr.core.job import CANCELLED_REASON, Job, JobState, Move
 from lwr.core.outputs import Collection
-from lwr.core.places import Area, JobLayout, resolve
+from lwr.core.places import Area, JobLayout
 from lwr.core.receipt import FileRecord, FileState
-from lwr.core.staging import Mover, Step, Way, plan_from_wire
+from lwr.core.staging import Mover, Step, Way
 from lwr.core.ticket import Adoption, Ticket
-from lwr.core.wire import FILE_KINDS, Submission
-from lwr.errors import LwrError, NotFound, PeerError, PeerRefused
+from lwr.core.wire import Submission
+from lwr.errors import LwrError, NotFound, PeerError, PeerRefused, Unavailable
 from lwr.faults import fault
 from lwr.managers.manager import JobManager
 from lwr.server import collection, results
 from lwr.server.ledger import Ledger
-from lwr.server.moves import Means, Moves, check, components_of
+from lwr.server.moves import Means, Moves, check, components_of, inputs_of, message_record, peer_of
 from lwr.server.store import FileDigest, Store
 from lwr.transfer.interrupt import Interrupted
 from lwr.transfer.jobfiles import JobFiles
@@ -63,7 +63,7 @@ class _Stage:
     finish: Finish
     work: Callable[[], bool] = field(default=lambda: False)  # whether tasks of the stage are with the runner now
     left_count: int = 0
-    failures: dict[str, LwrError] = field(default_factory=dict)
+    failures: list[tuple[Step, LwrError]] = field(default_factory=list)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -83,7 +83,11 @@ class Stagers:
         self._threads_count = threads_count
         self._busy: set[tuple[str, str]] = set()  # attempt and stage: a job may end while its preparation returns
         self._mutex = threading.Lock()
-        self._pool = ThreadPoolExecutor(threads_count, thread_name_prefix="staging")
+        # Of their own, so that nobody waits behind the hashing of somebody's large results.
+        self._pools = {
+            name: ThreadPoolExecutor(threads_count, thread_name_prefix=name) for name in ("prepare", "collect")
+        }
+        self._canceller = ThreadPoolExecutor(1, thread_name_prefix="cancel-transfers")
         self._stopping = threading.Event()
         self._again: Callable[[str], None] = lambda attempt: None
 
@@ -91,17 +95,20 @@ class Stagers:
         """Make the threads; all exist from now on. `again(attempt)` is called for what has to be tried again later."""
         self._again = again
         self._runner.start()
-        barrier = threading.Barrier(self._threads_count + 1)
-        for _ in range(self._threads_count):
-            self._pool.submit(barrier.wait)
-        barrier.wait()
+        for pool in self._pools.values():
+            barrier = threading.Barrier(self._threads_count + 1)
+            for _ in range(self._threads_count):
+                pool.submit(barrier.wait)
+            barrier.wait()
 
     def stop(self) -> None:
         """Finish or give up what is under way, leave the rest to the next start. May be called twice, or unstarted."""
         self._stopping.set()
+        self._means.stopping.set()
         self._runner.stop()
+        for pool in (*self._pools.values(), self._canceller):
+            pool.shutdown(wait=True, cancel_futures=True)
         self._means.web.close()
-        self._pool.shutdown(wait=True, cancel_futures=True)
 
     def prepare(self, job: Job, layout: JobLayout, manager: JobManager, finish: Finish) -> None:
         """Stage in and hand over. Success is told by the manager's own report; failure by a move to FAILED."""
@@ -126,9 +133,9 @@ class Stagers:
             under_way = stage.key in self._busy
             self._busy.add(stage.key)
         if not under_way:
-            self._pool.submit(self._guarded, stage)
+            self._pools[stage.name].submit(self._guarded, stage)
         elif stage.job.cancel_requested:
-            self._pool.submit(self._runner.cancel, stage.job.attempt)  # it may have thousands of files to tell of
+            self._canceller.submit(self._runner.cancel, stage.job.attempt)  # it may have thousands of files to tell of
 
     def _guarded(self, stage: _Stage) -> None:
         """Do what is next. The stage stays busy while the runner has tasks of it."""
@@ -183,9 +190,9 @@ class Stagers:
             stage.left_count -= 1
             last = not stage.left_count
             if error is not None:
-                stage.failures[f"{step.kind} {step.name}"] = error
+                stage.failures.append((step, error))
         if last:
-            self._pool.submit(self._guarded, stage)
+            self._pools[stage.name].submit(self._guarded, stage)
         elif stage.name == "prepare" and error is not None and not isinstance(error, Interrupted):
             self._runner.cancel(stage.job.attempt)  # the job has failed; the other inputs are for nothing
 
@@ -198,30 +205,30 @@ class Stagers:
     def _prepare(self, stage: _Stage, manager: JobManager) -> bool:
         job, layout = stage.job, stage.layout
         number, description = self._store.submission(job) or (0, "")
+        if os.path.lexists(layout.script):
+            # The manager was given it, and may be running it: its report is on the way or was lost with the last
+            # server. Nothing may be staged under a running job; what the manager says now leads on, or to its cancel.
+            manager.adopt([Adoption(job.attempt, job.key.job_id, number, layout)])
+            return False
         if job.cancel_requested:
-            if os.path.lexists(layout.script):
-                # The manager was given it, and its report is on the way or was lost with the last server: what it
-                # says now leads to its own cancel.
-                manager.adopt([Adoption(job.attempt, job.key.job_id, number, layout)])
-            else:
-                stage.finish(job, Move(JobState.CANCELLED, "cancelled before it was queued"))
+            stage.finish(job, Move(JobState.CANCELLED, "cancelled before it was queued"))
             return False
         submission = Submission.from_stored(description)
         files = JobFiles(layout.root)
-        plan = plan_from_wire(submission.remote_staging)
-        steps = list(plan.inputs_moved_by(Mover.SERVER))
-        for step in steps:
-            check(step)
-        for step in steps:
-            if step.action.way is Way.MESSAGE:
-                files.write(components_of(step, layout), step.action.contents.encode())
+        steps = inputs_of(submission, layout)
+        collection.check(submission)
+        messages = [step for step in steps if step.action.way is Way.MESSAGE]
+        for step in messages:
+            files.write(components_of(step, layout), step.action.contents.encode())
+        if messages:
+            self._ledger.write(job, map(message_record, messages))
         tasks = self._tasks(stage, [step for step in steps if step.action.way is not Way.MESSAGE], upward=True)
 
         def hand_over() -> None:
             if self._ended_by_cancel(stage, "cancelled while its files were fetched"):
                 return
             self._raise_failures(stage, "could not be fetched")
-            _touch(files, submission.touch_outputs, layout)
+            collection.touch(files, submission.touch_outputs, layout)
             ticket = Ticket(
                 attempt=job.attempt,
                 job_id=job.key.job_id,
@@ -250,15 +257,18 @@ class Stagers:
 
     def _raise_failures(self, stage: _Stage, what: str) -> None:
         """Raises what the job fails with, if a task failed: the first that was not ended because of another."""
-        own = {name: error for name, error in stage.failures.items() if not isinstance(error, Interrupted)}
+        own = [(step, error) for step, error in stage.failures if not isinstance(error, Interrupted)]
         if own:
-            name, error = next(iter(own.items()))
+            step, error = own[0]
             others = f" ({len(own) - 1} more failed.)" if len(own) > 1 else ""
-            raise PeerError(f"The {name} of job {stage.job.key} {what}: {error.message}{others}", error.hint)
+            named = f"The {step.kind} {step.name} of job {stage.job.key}"
+            raise PeerError(f"{named} {what}: {error.message}{others}", error.hint)
+        if stage.failures:
+            raise Unavailable("Transfers were ended, and nobody wished it.")
 
     def _ended_by_cancel(self, stage: _Stage, reason: str) -> bool:
         """Whether the job is to be cancelled and its transfers were ended for it; it is CANCELLED then."""
-        interrupted = any(isinstance(error, Interrupted) for error in stage.failures.values())
+        interrupted = any(isinstance(error, Interrupted) for _, error in stage.failures)
         if interrupted and self._is_cancelled(stage.job):
             stage.finish(stage.job, Move(JobState.CANCELLED, reason))
             return True
@@ -279,17 +289,18 @@ class Stagers:
             )
         stored = self._store.submission(job)
         submission = Submission.from_stored(stored[1]) if stored else None
-        found = collection.find(files, submission) if submission else Collection()
+        found = collection.find(files, submission, self._budget(stage)) if submission else Collection()
         delivered = [step for step in found.found if step.action.mover is Mover.SERVER]
         for step in delivered:
             check(step)
-        ours = frozenset(step.name for step in delivered if FILE_KINDS[step.kind].area is Area.OUTPUTS)
+        # Their digests are taken on their way; not by ssh, where the bytes do not pass through this process.
+        ours = frozenset(step.name for step in delivered if step.kind == "output" and step.action.ssh is None)
         fault("collect.before_digests")
         digests = results.collect_digests(files, self._stopping.is_set, leave_out=ours)
-        touched = submission.touch_outputs if submission else []
-        if absent := collection.records(found, touched, digests):
+        empty = collection.still_empty(files, submission.touch_outputs if submission else [])
+        if absent := collection.records(found, empty):
             self._ledger.write(job, absent)
-        collection.require(found, str(job.key))
+        collection.require(found, files, empty)
 
         def conclude() -> None:
             if self._ended_by_cancel(stage, CANCELLED_REASON):
@@ -301,25 +312,23 @@ class Stagers:
 
         return self._run(stage, self._tasks(stage, delivered, upward=False), conclude)
 
+    def _budget(self, stage: _Stage) -> collection.Budget:
+        return collection.Budget(str(stage.job.key), self._stopping.is_set, lambda: self._is_cancelled(stage.job))
+
     def _judge_deliveries(self, stage: _Stage, delivered: list[Step]) -> None:
         """What the failures of deliveries mean: Galaxy may refuse single outputs (deleted datasets), and takes none at
         all for a job that it has given up."""
-        refused = [
-            step
-            for step in delivered
-            if isinstance(error := stage.failures.get(f"{step.kind} {step.name}"), PeerRefused)
-            and error.status == _FORBIDDEN
-        ]
-        for step in refused:
-            error = stage.failures.pop(f"{step.kind} {step.name}")
+        refused = [(step, error) for step, error in stage.failures if _is_refusal(error)]
+        stage.failures = [(step, error) for step, error in stage.failures if not _is_refusal(error)]
+        for step, error in refused:
             log.warning("result refused", job=str(stage.job.key), file=step.name, reason=error.message)
         if refused:
             self._ledger.write(
                 stage.job,
                 [
                     FileRecord(False, step.kind, step.name, FileState.REFUSED, "server", step.action.type,
-                               peer=step.action.path)
-                    for step in refused
+                               peer=peer_of(step.action), reason=error.message)
+                    for step, error in refused
                 ],
             )  # fmt: skip
         if refused and len(refused) == len(delivered):
@@ -330,8 +339,5 @@ class Stagers:
         self._raise_failures(stage, "could not be delivered")
 
 
-def _touch(files: JobFiles, names: list[str], layout: JobLayout) -> None:
-    present = set(files.listing(Area.OUTPUTS)) if names else set()
-    for name in names:
-        if name not in present:
-            files.write(resolve(Area.OUTPUTS, name, windows=layout.windows), b"")
+def _is_refusal(error: LwrError) -> bool:
+    return isinstance(error, PeerRefused) and error.status == _FORBIDDEN

@@ -10,6 +10,8 @@ import hashlib
 from dataclasses import dataclass
 from typing import Protocol
 
+from lwr.errors import TooLarge
+
 _PIECE_BYTES = 1 << 20
 
 
@@ -32,10 +34,14 @@ class Partial:
     """For one thread at a time.
 
     `wasted_bytes`: what was written and thrown away again.
+
+    Args:
+        most_bytes: of the whole file; 0 for no limit. Beyond it `write` raises TooLarge.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, most_bytes: int = 0) -> None:
         self._place = place
+        self._most_bytes = most_bytes
         self._sha256 = hashlib.sha256()
         self._hashed_bytes = 0
         self.wasted_bytes = 0
@@ -47,6 +53,11 @@ class Partial:
     def write(self, data: bytes | memoryview) -> None:
         """Append `data`. What was there before it is hashed first, once."""
         self._catch_up()
+        if 0 < self._most_bytes < self._place.size_bytes + len(data):
+            raise TooLarge(
+                f"The file is larger than the {self._most_bytes} bytes that this server takes.",
+                "The server's admin can raise maximum_upload_bytes.",
+            )
         self._place.write(data)
         self._sha256.update(data)
         self._hashed_bytes += len(data)
