@@ -138,7 +138,7 @@ def test_small_files_get_through_while_large_ones_hold_every_slot() -> None:
         return WHOLE
 
     with running(slots_count=2, per_host_count=3) as runner:
-        runner.add([ends.task("large", hanging, host="galaxy", large=True) for _ in range(9)])
+        runner.add([ends.task(f"large-{number}", hanging, host="galaxy", large=True) for number in range(9)])
         wait_until(lambda: hanging.count == 2, "the large ones to begin")
         runner.add([ends.task(f"small-{number}", small, host="galaxy") for number in range(20)])
         wait_until(lambda: len(ends.told) == 20, "the small ones to end")

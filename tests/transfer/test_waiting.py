@@ -37,9 +37,11 @@ def task(owner: str = "a", host: str = "galaxy", large: bool | None = None) -> T
 class Order:
     """A `Waiting` with its clock, without jitter."""
 
-    def __init__(self, slots_per_host_count: int = 4, timeout_s: float = DEADLINE_S) -> None:
+    def __init__(
+        self, slots_per_host_count: int = 4, timeout_s: float = DEADLINE_S, slots_per_owner_count: int = 1000
+    ) -> None:
         self.now_s = 100.0
-        self.waiting = Waiting(slots_per_host_count, timeout_s, jitter=lambda: 1.0)
+        self.waiting = Waiting(slots_per_host_count, slots_per_owner_count, timeout_s, jitter=lambda: 1.0)
 
     def add(self, *tasks: Task) -> None:
         for one in tasks:
@@ -131,8 +133,10 @@ def test_at_the_deadline_is_the_last_try_and_its_error_says_how_long_was_tried()
     order.add(task())
     end = None
     while end is None:
-        end = order.fail(order.begin(), refused(502, retry_after_s=250.0))
-        if end is None:
+        entry = order.take()
+        if entry is not None:
+            end = order.fail(entry, refused(502, retry_after_s=250.0))
+        else:
             order.go_on()
     assert order.now_s == 700.0
     assert str(end) == "status 502 It was tried 4 times in 10 min."
@@ -209,6 +213,32 @@ def test_owners_take_turns() -> None:
     assert Counter(order.begin().task.owner for _ in range(6)) == {"many": 3, "few": 3}
 
 
+def test_an_owner_never_has_more_than_its_slots_beside_the_lane_for_small_files() -> None:
+    order = Order(slots_per_owner_count=2)
+    order.add(*[task("many", host=f"host-{number}") for number in range(5)])
+    running = [order.begin(), order.begin()]
+    assert order.take() is None
+    assert order.begin(small=True).unlimited is False
+    order.add(task("few"))
+    assert order.begin().task.owner == "few"
+    order.waiting.succeed(running[0], WHOLE)
+    assert order.begin().task.owner == "many"
+    assert order.take() is None
+
+
+def test_one_answer_closes_a_host_for_a_minute_at_most() -> None:
+    order = Order()
+    order.add(task("asked to wait"), task("other"))
+    assert order.fail(order.begin(), refused(429, retry_after_s=3600.0)) is None
+    assert order.take() is None
+    assert order.go_on() == 60.0
+    other = order.begin()
+    assert other.task.owner == "other"
+    order.waiting.succeed(other, WHOLE)
+    assert order.go_on() == 3540.0
+    assert order.begin().task.owner == "asked to wait"
+
+
 def test_a_host_never_has_more_than_its_slots_and_keeps_one_for_small_files() -> None:
     order = Order(slots_per_host_count=3)
     order.add(*[task(large=True) for _ in range(5)], *[task() for _ in range(5)])
@@ -279,7 +309,7 @@ def test_what_waits_for_a_dead_host_ends_at_its_deadline_untried() -> None:
     ((entry, error),) = order.waiting.expire(order.now_s)
     assert entry.task.owner == "old"
     assert str(error) == "status 503 No turn came to try it in 16 min 40 s."
-    assert order.waiting.next_s(order.now_s) == 1550.0
+    assert order.waiting.next_s(order.now_s) == 1110.0
 
 
 def test_what_only_waits_for_a_slot_outlives_its_deadline() -> None:

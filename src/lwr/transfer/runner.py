@@ -45,11 +45,11 @@ class Runner:
     `cancel`. After `stop` no more is told but of files that were whole by then: whoever starts next stages again.
 
     Args:
-        slots_count: tries at a time of any size.
+        slots_count: tries at a time of any size; one owner has at most one less, if there are several.
         slots_per_host_count: tries at a time to or from one host, in both lanes together.
         small_slots_count: tries at a time beside those, of at most `SMALL_BYTES`.
         timeout_s: how long after it was added a task is tried again when what went wrong may pass. A try that still
-            gets on is never cut off.
+            gets on is never cut off; that one ends which does not is up to its `work`.
         clock: seconds that only grow. After changing one by hand, call `wake`.
         on_defect: is told of an exception that nobody expected, in the thread where it came up. Must not raise.
     """
@@ -66,7 +66,7 @@ class Runner:
         self._clock = clock
         self._on_defect = on_defect
         self._changed = threading.Condition()
-        self._waiting = Waiting(slots_per_host_count, timeout_s)
+        self._waiting = Waiting(slots_per_host_count, max(1, slots_count - 1), timeout_s)
         self._stopping = False
         lanes = [("any", number) for number in range(slots_count)]
         lanes += [("small", number) for number in range(small_slots_count)]

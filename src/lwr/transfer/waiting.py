@@ -17,7 +17,7 @@ from itertools import count
 from lwr.errors import BadTransfer, LwrError, PeerRefused
 from lwr.transfer.interrupt import Interrupt, Interrupted
 from lwr.transfer.partial import Transferred
-from lwr.transfer.tasks import History, Task, Tries, Try, given_up, judge, pause_after_s, speaks_of_host
+from lwr.transfer.tasks import MOST_PAUSE_S, History, Task, Tries, Try, given_up, judge, pause_after_s, speaks_of_host
 
 
 class State(Enum):
@@ -66,6 +66,7 @@ class _Owner:
 
     large: dict[str, deque[Entry]] = field(default_factory=dict)
     others: dict[str, deque[Entry]] = field(default_factory=dict)
+    unlimited: int = 0  # that run among the large ones
     live: dict[Entry, None] = field(default_factory=dict)
     troubled: dict[Entry, None] = field(default_factory=dict)
 
@@ -79,11 +80,19 @@ class Waiting:
 
     The owners take turns. Slots without a limit prefer what is known to be large: it takes longest, and the rest has a
     lane of its own. Of a host's slots one is kept for that lane (unless there is only one), so that a small file never
-    waits behind large ones there either.
+    waits behind large ones there either. Nor has an owner ever all slots without a limit (unless there is only one):
+    turns are of no use to who comes when none gets free.
     """
 
-    def __init__(self, slots_per_host_count: int, timeout_s: float, jitter: Callable[[], float] = _a_little) -> None:
+    def __init__(
+        self,
+        slots_per_host_count: int,
+        slots_per_owner_count: int,
+        timeout_s: float,
+        jitter: Callable[[], float] = _a_little,
+    ) -> None:
         self._timeout_s = timeout_s
+        self._per_owner = slots_per_owner_count
         self._per_host = slots_per_host_count
         self._unlimited_per_host = max(1, slots_per_host_count - 1)
         self._jitter = jitter
@@ -113,6 +122,8 @@ class Waiting:
                 self._queue(entry)
         for larges in (False,) if small else (True, False):
             for name, owner in self._owners.items():
+                if not small and owner.unlimited >= self._per_owner:
+                    continue
                 for host, queue in (owner.large if larges else owner.others).items():
                     if queue and self._may_run(self._hosts[host], now_s, small=small):
                         self._owners.move_to_end(name)
@@ -129,6 +140,7 @@ class Waiting:
         host.running += 1
         entry.unlimited = most_bytes == 0
         host.unlimited += entry.unlimited
+        self._owners[entry.task.owner].unlimited += entry.unlimited
         entry.host_round = host.round
         if host.failures:
             host.open_at_s = now_s + host.pause_s
@@ -183,6 +195,7 @@ class Waiting:
         host = self._hosts[entry.task.host]
         host.running -= 1
         host.unlimited -= entry.unlimited
+        self._owners[entry.task.owner].unlimited -= entry.unlimited
         entry.current = None
         return host
 
@@ -192,7 +205,8 @@ class Waiting:
             host.round += 1
             host.failures += 1
             left_s = entry.deadline_s - now_s
-            pause_s = pause_after_s(host.failures, error, self._jitter())
+            # What one answer asked to wait is for its own task; the others find out sooner.
+            pause_s = min(pause_after_s(host.failures, error, self._jitter()), MOST_PAUSE_S)
             # Open in time for this one's last try.
             host.pause_s = min(pause_s, left_s) if left_s > 0 else pause_s
             host.open_at_s = now_s + host.pause_s
