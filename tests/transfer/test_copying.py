@@ -307,7 +307,7 @@ print(target.read_text(), os.listdir(sys.argv[1]))
     assert said.splitlines() == ["True True", "old ['target']"]
 
 
-def test_killed_before_the_rename(tmp_path: Path) -> None:
+def test_killed_before_the_rename_and_again(tmp_path: Path) -> None:
     program = """
 import sys
 from lwr.transfer.copying import copy_out
@@ -315,17 +315,23 @@ from lwr.transfer.interrupt import Interrupt
 from lwr.transfer.jobfiles import JobFiles
 from lwr.transfer.reach import Reach
 files = JobFiles(sys.argv[1])
-files.make([])
-files.write(("output",), b"new")
 with files.open(("output",)) as source:
     copy_out(source, sys.argv[2], Interrupt(), Reach())
 """
-    target = tmp_path / "target"
+    files = JobFiles(str(tmp_path / "job"))
+    files.make([])
+    files.write(("output",), b"new")
+    target = tmp_path / "there" / "target"
+    target.parent.mkdir()
     target.write_text("old")
-    environment = {**os.environ, "LWR_FAULT": "copy.before_rename"}
-    ended = subprocess.run([sys.executable, "-c", program, tmp_path / "job", target], env=environment, check=False)
-    assert ended.returncode == -signal.SIGKILL
-    assert target.read_text() == "old"
+    command = [sys.executable, "-c", program, str(tmp_path / "job"), str(target)]
+    for _ in range(2):
+        ended = subprocess.run(command, env={**os.environ, "LWR_FAULT": "copy.before_rename"}, check=False)
+        assert ended.returncode == -signal.SIGKILL
+        assert target.read_text() == "old"
+    subprocess.run(command, check=True)
+    assert target.read_text() == "new"
+    assert os.listdir(target.parent) == ["target"]
 
 
 def test_path_to_path_follows_links_on_the_way(tmp_path: Path) -> None:

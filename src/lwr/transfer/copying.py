@@ -76,7 +76,9 @@ def copy_out(source: OpenFile, path: str, interrupt: Interrupt, reach: Reach) ->
     After an error there is under that name what was there before. Raises as `copy_in`; BadRequest also for a directory
     in the way. May be called again.
     """
-    with _NewFile(reach.check_path(path, writing=True), path) as target:
+    # The same name at each try, so that one which was killed leaves nothing for ever; no other file's copy has it.
+    word = hashlib.sha256(f"{path}\0{source.inode}\0{source.mtime_ns}".encode("utf-8", "surrogateescape")).hexdigest()
+    with _NewFile(reach.check_path(path, writing=True), path, word[:16]) as target:
         reach.check_path(_place(target.fd, path), writing=True)
         sha256 = target.fill(source, interrupt)
         fault("copy.before_rename")
@@ -87,7 +89,8 @@ def copy_out(source: OpenFile, path: str, interrupt: Interrupt, reach: Reach) ->
 def copy_file(source: Path, target: Path, interrupt: Interrupt) -> Transferred:
     """Copy a regular file that this machine sees, with the same care and errors, but no rules and no sync. Links on the
     way to both are followed, also a link that is the source."""
-    with _open(os.path.realpath(source), str(source)) as opened, _NewFile(_real(target), str(target)) as new:
+    word = os.urandom(8).hex()
+    with _open(os.path.realpath(source), str(source)) as opened, _NewFile(_real(target), str(target), word) as new:
         sha256 = new.fill(opened, interrupt)
         new.commit(lasting=False)
     return Transferred(opened.size_bytes, sha256, "size")
@@ -99,18 +102,21 @@ def _real(target: Path) -> str:
 
 
 class _NewFile:
-    """A file beside `real`, its place to be, under a name of its own until it is whole. `path`: how people call it."""
+    """A file beside `real`, its place to be, under a name of its own until it is whole. `path`: how people call it.
+    `word`: makes that name; what somebody left under it is removed."""
 
-    def __init__(self, real: str, path: str) -> None:
+    def __init__(self, real: str, path: str, word: str) -> None:
         above, self._name = os.path.split(real)
         self._path = path
-        self._own_name = f".lwr-{os.urandom(8).hex()}.part"
+        self._own_name = f".lwr-{word}.part"
         if not self._name:
             raise BadRequest(f"{_shown(path)} names a directory, not a file.")
         try:
             os.makedirs(above, exist_ok=True)
             self._folder = Folder.open(above, by_fd=HAS_DIR_FD)
             try:
+                with contextlib.suppress(FileNotFoundError):
+                    self._folder.unlink(self._own_name)
                 self.fd = self._folder.create(self._own_name)
             except OSError:
                 self._folder.close()
