@@ -199,7 +199,7 @@ def interrupted(bench: Bench, data: bytes = DATA, *, announced: bool = False) ->
         whole.end()
     bench.store.database.write(
         lambda connection: connection.execute(
-            "UPDATE uploads SET whole = 0, sure_bytes = size_bytes, sha256 = ? WHERE id = ?",
+            "UPDATE uploads SET whole = 0, sha256 = ? WHERE id = ?",
             (sha256(data) if announced else None, upload_id),
         )
     )

@@ -86,9 +86,7 @@ class UploadRows:
 
     def whole(self, row: UploadRow) -> None:
         """Write down that the file has its name, and its digest."""
-        self._write(
-            "UPDATE uploads SET whole = 1, sure_bytes = NULL, sha256 = ? WHERE id = ?", row.sha256, row.upload_id
-        )
+        self._write("UPDATE uploads SET whole = 1, sha256 = ? WHERE id = ?", row.sha256, row.upload_id)
 
     def remove(self, upload_id: str) -> None:
         """Forget an upload; one that is not there: nothing."""
