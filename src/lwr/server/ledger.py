@@ -129,14 +129,15 @@ class Ledger:
 
         self._database.write(work, durable=False)
 
-    def marks(self, job: Job, *, upward: bool) -> dict[tuple[str, str], Mark]:
-        """What is known of a job's files in one direction, by kind and name."""
+    def marks(self, job: Job, *, upward: bool) -> dict[tuple[str, str, str], Mark]:
+        """What is known of a job's files in one direction, by kind, name and where it goes or comes from."""
         rows = self._database.read().execute(
-            "SELECT kind, name, state, size_bytes, mtime_ns, inode, bookmark FROM moves WHERE seq = ? AND upward = ?",
+            "SELECT kind, name, peer, state, size_bytes, mtime_ns, inode, bookmark FROM moves "
+            "WHERE seq = ? AND upward = ?",
             (job.seq, upward),
         )
         return {
-            (row["kind"], row["name"]): Mark(
+            (row["kind"], row["name"], row["peer"]): Mark(
                 FileState(row["state"]),
                 (row["size_bytes"] or 0, row["mtime_ns"] or 0, row["inode"] or 0),
                 row["bookmark"],
