@@ -11,7 +11,7 @@ import posixpath
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from types import ModuleType
 
 from lwr.core.places import Area, resolve
@@ -46,8 +46,8 @@ class Listing:
         if not is_glob(glob):
             return []
         # `*` crosses `/`, and `**/` may also match nothing.
-        bare = glob.replace("**/", "")
-        return [name for name in self.names if fnmatchcase(name, glob) or fnmatchcase(name, bare)]
+        forms = [re.compile(translate(form)) for form in dict.fromkeys((glob, glob.replace("**/", "")))]
+        return [name for name in self.names if any(form.match(name) for form in forms)]
 
 
 def is_glob(name: str) -> bool:

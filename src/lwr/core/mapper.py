@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 from lwr.core.expressions import Expression
@@ -45,6 +46,8 @@ _SSH_KEYS = ("ssh_user", "ssh_host", "ssh_port", "ssh_key")
 _PEERS_UNSET = "__UNSET__"  # what Pulsar writes for an ssh key that a rule does not have
 
 _MAX_RULES = 1000
+#: Compiled once, and not anew for each path.
+_expression_of = lru_cache(_MAX_RULES)(Expression)
 #: No system opens a longer one.
 _MAX_PATH_CHARS = 4096
 
@@ -187,7 +190,7 @@ class Mapper:
         if self.by_component or rule.match is Match.ANY:
             return re.match(self._expression(rule), path) is not None
         if rule.match is Match.REGEX:
-            return Expression(rule.path).takes(path)
+            return _expression_of(rule.path).takes(path)
         return path.startswith(rule.path) if rule.match is Match.PREFIX else fnmatchcase(path, rule.path)
 
     def _expression(self, rule: Rule) -> str:
@@ -302,7 +305,7 @@ def _known_match(name: object, path: str, where: str) -> Match:
     if len(path) > _MAX_PATH_CHARS:
         raise BadRequest(f"{where}: its `path` has {len(path)} characters.", f"{_MAX_PATH_CHARS} are the most.")
     if name == Match.REGEX:
-        Expression(path)
+        _expression_of(path)
     return Match(name)
 
 
