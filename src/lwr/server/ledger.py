@@ -170,11 +170,6 @@ class Ledger:
         return [_placed(record, layout, digests) for record in records]
 
 
-def _mark(row: sqlite3.Row) -> Mark:
-    identity = (row["size_bytes"] or 0, row["mtime_ns"] or 0, row["inode"] or 0)
-    return Mark(FileState(row["state"]), identity, row["bookmark"])
-
-
 def _drop(kept: dict[Key, FileRecord], written: Mapping[Key, FileRecord]) -> None:
     """Drop what was written down and is still the same."""
     for key, record in written.items():
