@@ -141,7 +141,7 @@ class TestEveryAction:
         text_action = {Mover.CLIENT: ("client", "transfer"), Mover.SERVER: ("server", "message")}
         moves = {(True, "input"), (True, "unstructured"), (False, "output")} if mover is not Mover.NOBODY else set()
         expected = {(*move, str(mover), action) for move in moves}
-        expected |= {(True, "config", *text_action[mover])} if mover is Mover.CLIENT else set()
+        expected |= {(True, "config", *text_action[mover])} if mover in text_action else set()
         assert moved(outcome) == expected
         assert outcome.collected == ((Path(result),) if mover is Mover.CLIENT else ())
         assert outcome.status.stdout == ("it's in put.dat\n" if moves else "")

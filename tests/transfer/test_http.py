@@ -158,16 +158,28 @@ def test_a_changed_file_begins_anew(download: Download, galaxy: JobFilesServer, 
     assert download.partial.wasted_bytes == came
 
 
-def test_versions_that_nobody_can_tell_apart_are_not_mixed(
+def test_without_a_tag_the_size_tells_versions_apart(
     download: Download, galaxy: JobFilesServer, proxy: FaultProxy
 ) -> None:
+    """Galaxy tells neither a size nor a version with a download; asked for behind a cut, it tells the size."""
     galaxy.etags = False
-    proxy.plan.append(Fault(cut_down_bytes=1_000_000))
+    proxy.plan.append(Fault(cut_down_bytes=400_000))
+    tries(download.go)
+    assert download.place.data == CONTENT
+    assert download.partial.wasted_bytes == 0
+    assert proxy.down_bytes < len(CONTENT) + PIECE
+
+
+def test_a_file_of_another_size_is_not_mixed_in(download: Download, galaxy: JobFilesServer, proxy: FaultProxy) -> None:
+    galaxy.etags = False
+    proxy.plan.append(Fault(cut_down_bytes=400_000))
     with pytest.raises(BadTransfer):
         download.go()
-    (galaxy.root / "in.dat").write_bytes(CONTENT[::-1])
-    download.go()
-    assert download.place.data == CONTENT[::-1]
+    changed = CONTENT[::-1] + b"longer"
+    (galaxy.root / "in.dat").write_bytes(changed)
+    proxy.plan.clear()
+    tries(download.go)
+    assert download.place.data == changed
 
 
 def test_a_server_without_ranges_sends_all_again(download: Download, galaxy: JobFilesServer, proxy: FaultProxy) -> None:

@@ -7,13 +7,14 @@ of jobs; of Galaxy it knows that `tool_stdout` and `tool_stderr` are appended to
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from urllib.parse import parse_qs, urlsplit
 
-from lwr.errors import BadTransfer, ServerError
+from lwr.errors import BadTransfer, LwrError, PeerUnreachable, ServerError
 from lwr.transfer.bodies import Body, Form, OnBytes, Upload
-from lwr.transfer.bookmark import bookmark_of_text
+from lwr.transfer.bookmark import Bookmark, bookmark_of_text
 from lwr.transfer.digests import sha256_of_field
 from lwr.transfer.exchange import Exchange, beginning, is_html
 from lwr.transfer.fetching import Fetch, size_of
@@ -22,6 +23,7 @@ from lwr.transfer.jobfiles import OpenFile
 from lwr.transfer.lines import Resolve, resolve
 from lwr.transfer.partial import Partial, Transferred
 from lwr.transfer.reach import Reach, shown
+from lwr.transfer.runner import TooLargeForLane
 
 _APPENDED = ("tool_stdout", "tool_stderr")
 _MOST_OF_AN_ANSWER_BYTES = 64 * 1024
@@ -76,7 +78,7 @@ class Web:
     ) -> Transferred:
         """Fetch a file to the end of `partial`, going on where an earlier try ended if it is still the same file.
 
-        Where neither a size nor a version was told, it begins again.
+        Where neither a size nor a version is told, it begins again.
 
         After an error `partial` keeps what came, unless it is known to be wrong; the next try goes on from there.
 
@@ -89,11 +91,26 @@ class Web:
             TooLargeForLane: there is more than `most_bytes`.
             LwrError: what the place of `partial` raises.
         """
-        fetch = Fetch(self._exchange, url, partial, interrupt, most_bytes, on_begin)
+        told = bookmark
+
+        def begun(found: str) -> None:
+            nonlocal told
+            told = found
+            on_begin(found)
+
+        fetch = Fetch(self._exchange, url, partial, interrupt, most_bytes, begun)
         known = bookmark_of_text(bookmark)
-        if known is None or not known.tells_versions or not partial.size_bytes:
-            return fetch.begin()
-        return fetch.go_on(known) or fetch.begin()
+        try:
+            if known is None or not known.tells_versions or not partial.size_bytes:
+                return fetch.begin()
+            return fetch.go_on(known) or fetch.begin()
+        except (PeerUnreachable, BadTransfer, TooLargeForLane):
+            # Galaxy tells neither: its size, asked for at once, shows later whether it is the same file still.
+            cut = bookmark_of_text(told)
+            if partial.size_bytes and cut is not None and not cut.tells_versions:
+                with contextlib.suppress(LwrError):
+                    on_begin(str(Bookmark(self.size(url, interrupt), "")))
+            raise
 
     def size(self, url: str, interrupt: Interrupt) -> int | None:
         """The size of a file in bytes; None when there is no such file (also when 500 is said), or nobody knows."""
