@@ -190,8 +190,8 @@ STAGING_THREADS = Option(
 )  # fmt: skip
 STAGING_SLOTS = Option(
     "staging_slots_count", APP, whole(1, 256), "6",
-    "How many files this server moves itself at a time (`remote_*` actions), for all jobs together; one job takes all but "
-    "one. Two more are for small files only, so that these never wait behind large ones.",
+    "How many files this server moves itself at a time (`remote_*` actions), for all jobs together; one job takes all "
+    "but one. Two more are for small files only, so that these never wait behind large ones.",
 )  # fmt: skip
 STAGING_SLOTS_PER_HOST = Option(
     "staging_slots_per_host_count", APP, whole(1, 256), "4", "How many of them to or from one host.",
