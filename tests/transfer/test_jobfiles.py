@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -307,6 +308,7 @@ class TestReading:
         (root / "outputs/out").symlink_to(outside)
         (root / "outputs/in").symlink_to("a/b/c")
         os.mkfifo(root / "outputs/fifo")
+        gc.collect()  # what earlier tests left behind closes now, and not on the way
         before = len(os.listdir("/proc/self/fd"))
         for components in [("outputs", "in"), ("outputs", "out", "x"), ("outputs", "fifo"), ("outputs", "a", "b", "d")]:
             with suppress(BadName, NotFound):
@@ -316,7 +318,7 @@ class TestReading:
         files.listing(Area.JOB)
         files.top_level()
         files.settle()
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before
 
 
 class TestLooking:

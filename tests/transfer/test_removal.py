@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from contextlib import suppress
@@ -121,10 +122,11 @@ class TestRemoving:
 
     def test_deep_nesting_takes_no_stack_and_no_descriptors(self, tree: Path) -> None:
         nest(tree, 1500)
+        gc.collect()  # what earlier tests left behind closes now, and not on the way
         before = len(os.listdir("/proc/self/fd"))
         remove_tree(str(tree))
         assert not tree.exists()
-        assert len(os.listdir("/proc/self/fd")) == before
+        assert len(os.listdir("/proc/self/fd")) <= before
 
     def test_many_entries(self, tree: Path) -> None:
         for folder in range(4):
