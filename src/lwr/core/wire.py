@@ -204,7 +204,7 @@ def submission_from_query(query: Mapping[str, str]) -> tuple[Submission, SetupRe
         Submission,
         {
             "command_line": query["command_line"],
-            "params": _as_text(part("params", {})),
+            "params": texts(part("params", {})),
             "env": part("env", []),
             "dependencies": dependencies,
             "remote_staging": part("remote_staging", {}),
@@ -220,7 +220,8 @@ def submission_from_query(query: Mapping[str, str]) -> tuple[Submission, SetupRe
     return submission, None if carried is None else decode(SetupRequest, carried, "setup_params")
 
 
-def _as_text(params: object) -> object:
+def texts(params: object) -> object:
+    """What is for the manager, with text for every value; what is no object stays as it is."""
     # Galaxy's destinations may hold numbers and booleans; schedulers take text.
     if not isinstance(params, dict):
         return params
