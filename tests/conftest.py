@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from _pytest.terminal import TerminalReporter
 from hypothesis import HealthCheck, settings
+
+from tests.machines.rabbitmq import RabbitMQ
 
 #: `make test-full` sets it: full counts instead of those that fit into CI's time.
 FULL = bool(os.environ.get("LWR_TEST_FULL"))
@@ -18,6 +20,19 @@ FULL = bool(os.environ.get("LWR_TEST_FULL"))
 settings.register_profile("reduced", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("full", parent=settings.get_profile("reduced"), max_examples=2000)
 settings.load_profile("full" if FULL else "reduced")
+
+
+@pytest.fixture(scope="session")
+def _rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as rabbitmq:
+        yield rabbitmq
+
+
+@pytest.fixture
+def broker(_rabbitmq: RabbitMQ, record_property: Callable[[str, object], None]) -> RabbitMQ:
+    """A RabbitMQ that runs, one for all tests of a worker: each takes a `vhost()` of its own, and none stops it."""
+    record_property("broker", f"RabbitMQ {_rabbitmq.version}")
+    return _rabbitmq
 
 
 @pytest.hookimpl(trylast=True)
@@ -35,9 +50,9 @@ def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
         outcome: [report for report in terminalreporter.stats.get(outcome, []) if isinstance(report, pytest.TestReport)]
         for outcome in ("passed", "failed", "error")
     }
-    for report in (report for reports in outcomes.values() for report in reports):
-        for what, counts in report.user_properties:
-            terminalreporter.write_line(f"{what}: {counts}")
+    reports = [report for reports in outcomes.values() for report in reports]
+    for line in dict.fromkeys(f"{what}: {counts}" for report in reports for what, counts in report.user_properties):
+        terminalreporter.write_line(line)
     passed = [report.nodeid for report in outcomes["passed"]]
     failed = [report.nodeid for report in outcomes["failed"] + outcomes["error"]]
     terminalreporter.section("promises (docs/promises.md)")
