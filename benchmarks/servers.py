@@ -6,6 +6,7 @@ them and what they are made of (processes, memory); knows no row of the table.
 
 from __future__ import annotations
 
+import json
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,14 +55,16 @@ def free_port() -> int:
 
 
 @contextmanager
-def _running(name: str, command: list[str | Path], directory: Path, url: str, probe: str) -> Iterator[Server]:
-    """Start a program and wait until `probe` answers with any status below 500."""
+def _running(
+    name: str, command: list[str | Path], directory: Path, url: str, is_ready: Callable[[], bool]
+) -> Iterator[Server]:
+    """Start a program and wait until it is ready."""
     began = time.monotonic()
     environ = {"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin", "HOME": str(directory), "LC_ALL": "C.UTF-8"}
     with (directory / f"{name}.log").open("ab") as log:
         started = subprocess.Popen(command, cwd=directory, env=environ, stdout=log, stderr=log)
     try:
-        while not _answers(url + probe):
+        while not is_ready():
             if started.poll() is not None or time.monotonic() - began > START_LIMIT_S:
                 raise SystemExit(f"{name} did not start:\n{(directory / f'{name}.log').read_text()[-2000:]}")
             time.sleep(0.005)
@@ -72,6 +75,7 @@ def _running(name: str, command: list[str | Path], directory: Path, url: str, pr
 
 
 def _answers(url: str) -> bool:
+    """Whether something answers there with any status below 500."""
     try:
         with urllib.request.urlopen(url, timeout=5):  # noqa: S310  (our own loopback address)
             return True
@@ -108,8 +112,9 @@ def lwr(directory: Path, slots_count: int = 4, *, options: str = "", guard: Sequ
     (directory / "job_managers.ini").write_text(
         f"[manager:_default_]\ntype = queued_python\nnum_concurrent_jobs = {slots_count}\n"
     )
+    url = f"http://127.0.0.1:{port}"
     command: list[str | Path] = [*guard, Path(sys.executable).with_name("lwr"), "serve", directory / "server.ini"]
-    with _running("lwr", command, directory, f"http://127.0.0.1:{port}", "/readyz") as server:
+    with _running("lwr", command, directory, url, lambda: _answers(f"{url}/readyz")) as server:
         yield server
 
 
@@ -126,8 +131,39 @@ def pulsar(directory: Path, slots_count: int = 4) -> Iterator[Server]:
         f"staging_directory: {directory}/files\npersistence_directory: {directory}/persisted\n"
         f"managers:\n  _default_:\n    type: queued_python\n    num_concurrent_jobs: {slots_count}\n"
     )
+    url = f"http://127.0.0.1:{port}"
     command: list[str | Path] = [PULSAR_BIN / "pulsar-serve", directory / "server.ini"]
-    with _running("pulsar", command, directory, f"http://127.0.0.1:{port}", "/healthz") as server:
+    with _running("pulsar", command, directory, url, lambda: _answers(f"{url}/healthz")) as server:
+        yield server
+
+
+@contextmanager
+def pulsar_of_queue(
+    directory: Path,
+    queue_url: str,
+    is_ready: Callable[[], bool],
+    *,
+    slots_count: int = 4,
+    manager: str = "_default_",
+    options: Mapping[str, object] | None = None,
+) -> Iterator[Server]:
+    """`pulsar-main`, what `pulsar --mode webless` runs: it takes jobs from a message queue and listens nowhere.
+
+    Args:
+        is_ready: tells when it takes them.
+        options: more for its app.yml.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    configuration = {
+        "staging_directory": f"{directory}/files",
+        "persistence_directory": f"{directory}/persisted",
+        "message_queue_url": queue_url,
+        "managers": {manager: {"type": "queued_python", "num_concurrent_jobs": slots_count}},
+        **(options or {}),
+    }
+    (directory / "app.yml").write_text(json.dumps(configuration))  # JSON is YAML
+    command: list[str | Path] = [PULSAR_BIN / "pulsar-main", "--app_conf_path", directory / "app.yml"]
+    with _running("pulsar", command, directory, "", is_ready) as server:
         yield server
 
 
@@ -170,6 +206,7 @@ def nginx(directory: Path) -> Iterator[Server]:
     # The workers of a server that root starts are another user otherwise, and may not write here.
     user = "user root;\n" if psutil.Process().username() == "root" else ""
     (directory / "nginx.conf").write_text(user + NGINX_CONF.format(directory=directory, port=port))
+    url = f"http://127.0.0.1:{port}"
     command: list[str | Path] = [program, "-p", directory, "-e", "stderr", "-c", directory / "nginx.conf"]
-    with _running("nginx", command, directory, f"http://127.0.0.1:{port}", "/ping") as server:
+    with _running("nginx", command, directory, url, lambda: _answers(f"{url}/ping")) as server:
         yield server
