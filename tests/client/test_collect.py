@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lwr.client.collect import written
 from lwr.client.plan import JobRequest, plan
-from lwr.client.remote import RemoteStatus
+from lwr.client.status import RemoteStatus
 from lwr.core.outputs import Collection, collect_declared
 
 OUT = Path("/home/me/out")

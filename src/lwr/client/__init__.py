@@ -11,10 +11,11 @@ from lwr.client.described import DescribedJob, resume_described, run_described
 from lwr.client.description import InputFile, InputKind, JobDescription
 from lwr.client.events import Event, GivingUp, Moved, Moving, Retrying, SetUp, StageBegun, StateChanged, Submitted
 from lwr.client.job import RemoteJob, resume_job, run_job
-from lwr.client.life import Outcome, Travel
+from lwr.client.life import JobServer, Outcome, Travel
 from lwr.client.places import RemotePlaces
 from lwr.client.plan import JobRequest, LocalFile
-from lwr.client.remote import RemoteServer, RemoteStatus
+from lwr.client.remote import RemoteServer
+from lwr.client.status import RemoteStatus
 from lwr.transfer.partial import Transferred
 from lwr.transfer.retry import Patience
 
@@ -26,6 +27,7 @@ __all__ = [
     "InputKind",
     "JobDescription",
     "JobRequest",
+    "JobServer",
     "LocalFile",
     "Moved",
     "Moving",

@@ -30,15 +30,31 @@ class Carrier:
     """Moves files of one job. `records` tell what became of each.
 
     Args:
+        server: None where there is nobody to be asked, as over a queue: then there must be no steps.
         at_a_time: how many files at once.
         on_event: called by one thread at a time. What it raises ends the stage.
     """
 
-    def __init__(self, server: RemoteServer, on_event: OnEvent, at_a_time: int) -> None:
+    def __init__(self, server: RemoteServer | None, on_event: OnEvent, at_a_time: int) -> None:
         self._server, self._on_event, self._at_a_time = server, on_event, at_a_time
         self._mutex = threading.Lock()
         self._begun: set[Path] = set()  # targets that are not whole yet
         self.records: list[FileRecord] = []
+
+    def mover(self, steps: Sequence[Step]) -> RemoteServer | None:
+        """Who is asked to move files; None where there is nobody, and nothing to move either.
+
+        Raises:
+            BadRequest: there is nobody, and these steps are the client's.
+        """
+        if self._server is None and steps:
+            step = steps[0]
+            raise BadRequest(
+                f"{step.action.path or step.name} would be moved by the client ({step.action.type}), and over a queue "
+                "it moves no files.",
+                "Have the server move it: by a rule (remote_transfer, remote_copy, ...) or `--remote-transfer URL`.",
+            )
+        return self._server
 
     def send(self, steps: Sequence[Step], places: RemotePlaces, *, again: bool = False) -> None:
         """Bring the inputs to the job. `again`: an earlier process did so in part; what arrived whole is not sent.
@@ -46,8 +62,11 @@ class Carrier:
         Raises:
             BadRequest: a file cannot be read. LwrError: it could not be moved. Nothing is under way any more then.
         """
+        server = self.mover(steps)
         sizes = {step: _size_bytes(_source(step)) for step in steps}
         self.tell(StageBegun(True, len(steps), sum(sizes.values())))
+        if server is None:
+            return
 
         def send(step: Step, interrupt: Interrupt) -> None:
             source, size_bytes, began_at = _source(step), sizes[step], time.time()
@@ -60,11 +79,11 @@ class Carrier:
                 _check_seen(places.path("workdir", ""), step)  # the one that every job has
                 moved = copy_file(source, Path(place), interrupt)
             else:
-                there = self._server.arrived(places.job_id, step.kind, step.name) if again else None
+                there = server.arrived(places.job_id, step.kind, step.name) if again else None
                 if there is not None and there.size_bytes == size_bytes and there.sha256 == _sha256(source, interrupt):
                     moved = there
                 else:
-                    moved = self._server.upload(places.job_id, step.kind, step.name, source, tell, interrupt)
+                    moved = server.upload(places.job_id, step.kind, step.name, source, tell, interrupt)
             self._note(step, True, moved, peer=place, began_at=began_at)
             self.tell(Moved(step.name, step.kind, True, place, moved))
 
@@ -77,7 +96,10 @@ class Carrier:
             LwrError: one could not be moved. Nothing is under way any more then; parts of large files may be left for
                 another process, or for `abandon`.
         """
+        server = self.mover(steps)
         self.tell(StageBegun(False, len(steps), None))
+        if server is None:
+            return
 
         def fetch(step: Step, interrupt: Interrupt) -> None:
             target, began_at = Path(step.action.path), time.time()
@@ -89,16 +111,14 @@ class Carrier:
             with self._mutex:
                 self._begun.add(target)
             if step.action.way is Way.COPY:
-                source = self._server.path(job_id, step.kind, step.name)
+                source = server.path(job_id, step.kind, step.name)
                 _check_seen(os.path.dirname(source), step)
                 moved = copy_file(_in_the_job(source, step), target, interrupt)
             else:
-                moved = self._server.download(
-                    job_id, step.kind, step.name, target, tell, interrupt, on_size=sizes.append
-                )
+                moved = server.download(job_id, step.kind, step.name, target, tell, interrupt, on_size=sizes.append)
             with self._mutex:
                 self._begun.discard(target)
-            self._note(step, False, moved, peer=f"{self._server.url} {job_id}", began_at=began_at)
+            self._note(step, False, moved, peer=f"{server.url} {job_id}", began_at=began_at)
             self.tell(Moved(step.name, step.kind, False, str(target), moved))
 
         each(steps, fetch, min(self._at_a_time, len(steps)))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from lwr.client.pathmapper import Names
-from lwr.client.remote import RemoteStatus
+from lwr.client.status import RemoteStatus
 from lwr.core.listings import relative_name
 from lwr.core.mapper import Mapper
 from lwr.core.outputs import VERSION_OUTPUT, ClientOutputs, Written

@@ -17,14 +17,14 @@ from pathlib import Path
 from lwr.client.collect import declared_outputs, written
 from lwr.client.description import DescribedPlan, JobDescription, LocalDisk, plan_description
 from lwr.client.events import OnEvent, SetUp, Submitted, nobody
-from lwr.client.life import JobOnServer, Outcome, Travel, live, names_of
+from lwr.client.life import JobOnServer, JobServer, Outcome, Travel, is_new, live, names_of
 from lwr.client.pathmapper import Names, PathMapper
 from lwr.client.places import RemotePlaces
-from lwr.client.remote import RemoteServer, RemoteStatus
+from lwr.client.status import RemoteStatus
 from lwr.core.mapper import Mapper
 from lwr.core.outputs import ClientOutputs, collect
 from lwr.core.receipt import FileState
-from lwr.core.staging import Mover, Step
+from lwr.core.staging import FileAction, Mover, Step
 from lwr.errors import BadRequest, PeerError
 
 
@@ -34,7 +34,7 @@ class DescribedJob(JobOnServer):
 
     def __init__(
         self,
-        server: RemoteServer,
+        server: JobServer,
         *,
         job_id: str = "",
         travel: Travel | None = None,
@@ -73,10 +73,12 @@ class DescribedJob(JobOnServer):
 
         Raises:
             LwrError: as `plan_description` and `Carrier.send`.
+            BadRequest: a file, or what may be a result, is to be moved by the client, and cannot be.
             PeerError: files are to be sent, and the server has the job elsewhere than in `jobs_directory`.
         """
         plan = plan_description(description, self._mapper, self._places, paths)
         steps = list(plan.staging.inputs_moved_by(Mover.CLIENT))
+        self._carrier.mover([*steps, *plan.staging.outputs_moved_by(Mover.CLIENT), *self._discoverable(plan.outputs)])
         if steps and self._carried is not None:
             computed = self._places
             self._set_up(*self._tool)
@@ -138,8 +140,17 @@ class DescribedJob(JobOnServer):
         )
 
 
+    def _discoverable(self, outputs: ClientOutputs) -> Iterable[Step]:
+        """A stand-in for what will be found in the working directory, if the client would have to fetch that."""
+        if not outputs.dynamic_outputs:
+            return ()
+        path = f"{outputs.working_directory}/*"
+        step = Step("output_workdir", "*", FileAction(self._mapper.action_type(path, "output_workdir"), path))
+        return (step,) if step.action.mover is Mover.CLIENT else ()
+
+
 def run_described(
-    server: RemoteServer,
+    server: JobServer,
     description: JobDescription,
     *,
     job_id: str = "",
@@ -157,7 +168,7 @@ def run_described(
 
 
 def resume_described(
-    server: RemoteServer,
+    server: JobServer,
     description: JobDescription,
     job_id: str,
     *,
@@ -172,8 +183,7 @@ def resume_described(
         PeerRefused: the server does not know the job. LwrError: as `run_described`.
     """
     job = DescribedJob(server, job_id=job_id, travel=travel, on_event=on_event)
-    is_new = server.job(job_id).get("state") == "new"
-    stage_in = partial(_stage_in, job, description, again=True) if is_new else None
+    stage_in = partial(_stage_in, job, description, again=True) if is_new(server, job_id) else None
     return live(job, server, stage_in, partial(job.collect, outputs=description.outputs), on_event, keep=keep)
 
 

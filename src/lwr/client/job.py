@@ -2,14 +2,14 @@
 
 `run_job` does all of it and `resume_job` the rest of it; `RemoteJob` has the steps one by one. What happens is told as
 small events, so that the same life can be drawn as progress bars, log lines or nothing. Knows the plan and the server's
-calls; must not know terminals, and nothing here retries: `RemoteServer` does.
+calls; must not know terminals, and nothing here retries: the `JobServer` does.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,14 +17,16 @@ from typing import Any
 
 from lwr.client.collect import written
 from lwr.client.events import OnEvent, SetUp, Submitted, nobody
-from lwr.client.life import JobOnServer, Outcome, Travel, live, names_of
+from lwr.client.life import JobOnServer, JobServer, Outcome, Travel, is_new, live, names_of
 from lwr.client.plan import JobRequest, LocalFile, command_line, plan
-from lwr.client.remote import RemoteServer, RemoteStatus
+from lwr.client.status import RemoteStatus
 from lwr.core.outputs import collect_declared
-from lwr.core.receipt import FileState
-from lwr.core.staging import Mover, StagingPlan, step_to_wire
+from lwr.core.receipt import FileRecord, FileState
+from lwr.core.staging import FileAction, Mover, StagingPlan, Step, step_to_wire
 from lwr.errors import BadRequest
 
+#: A text up to this size travels in the message that describes the job, where the client cannot send it.
+IN_MESSAGE_BYTES = 64 * 1024
 #: Names in the job's metadata directory that the command's own streams go by, as Galaxy has them.
 STREAMS = ("tool_stdout", "tool_stderr")
 
@@ -34,7 +36,7 @@ class RemoteJob(JobOnServer):
 
     def __init__(
         self,
-        server: RemoteServer,
+        server: JobServer,
         request: JobRequest,
         *,
         job_id: str = "",
@@ -45,6 +47,9 @@ class RemoteJob(JobOnServer):
         super().__init__(server, job_id, travel, on_event, sleep)
         self._request = replace(request, files=tuple(_with_members(file) for file in request.files))
         self._plan = plan(self._request, self._travel.mapper, self._travel.separator)
+        if server.files is None:
+            staging = self._plan.staging
+            self._plan = replace(self._plan, staging=replace(staging, inputs=tuple(map(_in_message, staging.inputs))))
 
     def stage_in(self, *, again: bool = False) -> None:
         """Set the job up and send the client's part of its files.
@@ -54,8 +59,10 @@ class RemoteJob(JobOnServer):
 
         Raises:
             PeerError: the server has its jobs elsewhere than in `jobs_directory`.
+            BadRequest: a file, or one of the results, is to be moved by the client, and cannot be.
         """
         steps = list(self._plan.staging.inputs_moved_by(Mover.CLIENT))
+        self._carrier.mover([*steps, *self._plan.staging.outputs_moved_by(Mover.CLIENT)])
         begin = self._set_up_with_submit if self._travel.jobs_directory and not steps else self._set_up
         begin(self._request.tool_id, self._request.tool_version)
         self._carrier.tell(SetUp(self.job_id, self._places.directories["workdir"]))
@@ -82,18 +89,27 @@ class RemoteJob(JobOnServer):
             return Outcome(self.job_id, status)
         found = collect_declared(list(self._plan.staging.outputs_moved_by(Mover.CLIENT)), written(status))
         self._carrier.fetch(self.job_id, found.found)
+        server = self._server.files
         for stream in STREAMS:
-            if self._request.streams_dir is not None and stream in status.metadata:
-                self._server.download(self.job_id, "output_metadata", stream, self._request.streams_dir / stream)
+            if server is not None and self._request.streams_dir is not None and stream in status.metadata:
+                server.download(self.job_id, "output_metadata", stream, self._request.streams_dir / stream)
         others = self._moved_by_server((*self._plan.staging.inputs, *self._plan.staging.outputs))
-        missing = (*(step.name for step in found.missing), *names_of(others, FileState.NOT_WRITTEN))
+        missing = (*(step.name for step in found.missing), *self._not_written(others, status))
         refused = (*found.refused, *names_of(others, FileState.REFUSED))
         targets = tuple(Path(step.action.path) for step in found.found)
         return Outcome(self.job_id, status, targets, missing, refused, (*self._carrier.records, *others))
 
 
+    def _not_written(self, told: Iterable[FileRecord], status: RemoteStatus) -> Iterable[str]:
+        """The server's part of the outputs that the job did not write. Also of a server that tells of none of its
+        files: then they are not in the listings."""
+        steps = list(self._plan.staging.outputs_moved_by(Mover.SERVER))
+        unseen = collect_declared(steps, written(status)).missing
+        return dict.fromkeys((*names_of(told, FileState.NOT_WRITTEN), *(step.name for step in unseen)))
+
+
 def run_job(
-    server: RemoteServer,
+    server: JobServer,
     request: JobRequest,
     *,
     job_id: str = "",
@@ -115,7 +131,7 @@ def run_job(
 
 
 def resume_job(
-    server: RemoteServer,
+    server: JobServer,
     request: JobRequest,
     job_id: str,
     *,
@@ -132,7 +148,7 @@ def resume_job(
         PeerRefused: the server does not know the job. LwrError: as `run_job`.
     """
     job = RemoteJob(server, request, job_id=job_id, travel=travel, on_event=on_event)
-    stage_in = partial(job.stage_in, again=True) if server.job(job_id).get("state") == "new" else None
+    stage_in = partial(job.stage_in, again=True) if is_new(server, job_id) else None
     return live(job, server, stage_in, job.collect, on_event, keep=keep)
 
 
@@ -148,6 +164,18 @@ def server_part(staging: StagingPlan) -> dict[str, Any]:
         raise BadRequest("The files of one job are to be moved with two ssh keys.", "Give all rules the same ssh_key.")
     part: dict[str, Any] = {name: value for name, value in parts.items() if value}
     return part | ({"ssh_key": keys.pop()} if keys else {})
+
+
+def _in_message(step: Step) -> Step:
+    """The same step with the file's text in it, if the client would have to move it and it is a small text."""
+    if step.action.mover is not Mover.CLIENT:
+        return step
+    with _readable(Path(step.action.path)), open(step.action.path, "rb") as file:
+        data = file.read(IN_MESSAGE_BYTES + 1)
+    with contextlib.suppress(UnicodeDecodeError):
+        if len(data) <= IN_MESSAGE_BYTES and b"\0" not in data:
+            return replace(step, action=FileAction("message", step.action.path, contents=data.decode()))
+    return step
 
 
 @contextlib.contextmanager

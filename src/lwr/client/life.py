@@ -2,7 +2,7 @@
 
 A `JobOnServer` has these steps and `live` calls them in their order; interrupted, it ends the job and removes it. How
 the files of a job are found and named is its heirs' (`lwr.client.job`, `lwr.client.described`). Must not know
-terminals, and nothing here retries: `RemoteServer` does.
+terminals, and nothing here retries: the `JobServer` does.
 """
 
 from __future__ import annotations
@@ -11,25 +11,74 @@ import contextlib
 import secrets
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from lwr.client.carrier import Carrier
 from lwr.client.events import GivingUp, OnEvent, Retrying, StateChanged
 from lwr.client.places import RemotePlaces, local_places
-from lwr.client.remote import RemoteServer, RemoteStatus
+from lwr.client.remote import RemoteServer
+from lwr.client.status import RemoteStatus
 from lwr.core.mapper import Mapper
 from lwr.core.receipt import FileRecord, FileState, records_from_document
 from lwr.core.staging import Mover, Step
-from lwr.errors import LwrError, PeerError, PeerRefused, PeerUnreachable
+from lwr.errors import BadRequest, LwrError, PeerError, PeerRefused, PeerUnreachable
 from lwr.transfer.retry import growing
 
 FIRST_POLL_S = 0.05
 MOST_POLL_S = 1.0
 _CANCEL_WAIT_S = 15.0
 _TIDY_UP_S = 10.0
+
+
+class JobServer(Protocol):
+    """What a job needs of its server: `RemoteServer` over HTTP, `lwr.client.mq.QueueServer` over a message queue.
+
+    Each method may raise PeerUnreachable or PeerRefused, when patience is over or trying again cannot help; each may be
+    called again after that.
+    """
+
+    on_retry: Callable[[LwrError, float], None]
+
+    @property
+    def files(self) -> RemoteServer | None:
+        """Who is asked to move the client's part of the files; None where only the server can move any."""
+
+    def submit(
+        self,
+        job_id: str,
+        command_line: str,
+        *,
+        env: Sequence[Mapping[str, str]] = (),
+        params: Mapping[str, str] | None = None,
+        remote_staging: Mapping[str, Any] | None = None,
+        setup: Mapping[str, Any] | None = None,
+        dependencies: Mapping[str, Any] | None = None,
+        touch_outputs: Sequence[str] = (),
+        dynamic_sources: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        """Have the job run; what is what: `RemoteServer.submit`. When this returns, it cannot be lost any more."""
+
+    def status(self, job_id: str) -> RemoteStatus:
+        """How a job stands, as far as it is known here. One that the server does not know is `lost`."""
+
+    def cancel(self, job_id: str) -> None:
+        """Wish a job's end; `status` tells when it is there. A job that is unknown or over: nothing happens."""
+
+    def clean(self, job_id: str) -> None:
+        """Have what is left of a job removed, if not by the server itself. One that is not there: nothing happens."""
+
+    def receipt(self, job_id: str) -> dict[str, Any]:
+        """What the server knows of each file of a finished job (lwr.core.receipt).
+
+        Raises:
+            PeerRefused (404): this server tells none.
+        """
+
+    def in_a_hurry(self, total_s: float) -> contextlib.AbstractContextManager[None]:
+        """Within it each call is given up after `total_s`: for what is only tidying up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +133,7 @@ class JobOnServer(ABC):
 
     def __init__(
         self,
-        server: RemoteServer,
+        server: JobServer,
         job_id: str,
         travel: Travel | None,
         on_event: OnEvent,
@@ -93,7 +142,7 @@ class JobOnServer(ABC):
         self.job_id = job_id or f"run-{secrets.token_hex(6)}"
         self._server, self._sleep = server, sleep
         self._travel = travel or Travel()
-        self._carrier = Carrier(server, on_event, self._travel.at_a_time)
+        self._carrier = Carrier(server.files, on_event, self._travel.at_a_time)
         self._places = RemotePlaces(self.job_id, "/", {})
         self._carried: dict[str, Any] | None = None  # the set-up that goes with the submit
         self._state = ""
@@ -138,8 +187,15 @@ class JobOnServer(ABC):
 
         Raises:
             PeerError: the server has its jobs elsewhere than in `jobs_directory`.
+            BadRequest: nobody can be asked.
         """
-        told = self._server.setup(self.job_id, tool_id, tool_version)
+        files = self._server.files
+        if files is None:
+            raise BadRequest(
+                f"Where the files of job {self.job_id} will be is not known, and over a queue nobody is asked.",
+                "Give jobs_directory (`--jobs-directory`): the server's staging_directory.",
+            )
+        told = files.setup(self.job_id, tool_id, tool_version)
         self.job_id, self._carried = told.job_id, None
         self._places = self._computed_places() if self._travel.jobs_directory else told
         _compare(told, self._places)
@@ -178,7 +234,7 @@ class JobOnServer(ABC):
 
 def live(
     job: JobOnServer,
-    server: RemoteServer,
+    server: JobServer,
     stage_in: Callable[[], object] | None,
     collect: Callable[[RemoteStatus], Outcome],
     on_event: OnEvent,
@@ -217,6 +273,15 @@ def live(
     except LwrError as error:
         return replace(outcome, not_cleaned=error.message)
     return outcome
+
+
+def is_new(server: JobServer, job_id: str) -> bool:
+    """Whether a job was set up and never submitted. Over a queue both are one message.
+
+    Raises:
+        PeerRefused: the server does not know the job.
+    """
+    return server.files is not None and server.files.job(job_id).get("state") == "new"
 
 
 def names_of(records: Iterable[FileRecord], state: FileState) -> tuple[str, ...]:

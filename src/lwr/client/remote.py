@@ -12,7 +12,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -22,8 +22,9 @@ from lwr.client.caching import CacheRoutes, Contents, Place, contents_from_envir
 from lwr.client.endpoint import Endpoint
 from lwr.client.http import NEVER, Conversation, nobody
 from lwr.client.parts import Addresses, PartFile
-from lwr.client.places import RemotePlaces, separator_of, told_places
+from lwr.client.places import RemotePlaces, told_places
 from lwr.client.resumable import ResumableUpload
+from lwr.client.status import RemoteStatus, read_status
 from lwr.errors import BadRequest, LwrError, PeerRefused
 from lwr.transfer.bodies import OnBytes, Upload
 from lwr.transfer.digests import WANT_DIGEST, sha256_of_field
@@ -35,30 +36,6 @@ Result = TypeVar("Result")
 
 #: From this size on a file goes in pieces that a cut line does not undo, if the server takes it so.
 RESUMABLE_BYTES = 8 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class RemoteStatus:
-    """How a job stands, in the peers' words; the rest is filled when it is `finished`.
-
-    `state` is one of preprocessing, queued, running, postprocessing, complete, failed, cancelled, lost. Listings are
-    relative, with `separator`; `sources` are files in which the tool names results, as (type, contents). The streams
-    may be shortened in their middle; `job_stderr` is what the shell around the command said, if it is told apart.
-    """
-
-    job_id: str
-    state: str
-    finished: bool
-    exit_code: int | None = None
-    stdout: str = ""
-    stderr: str = ""
-    job_stderr: str = ""
-    outputs: tuple[str, ...] = ()
-    working: tuple[str, ...] = ()
-    metadata: tuple[str, ...] = ()
-    job_directory: tuple[str, ...] = ()
-    sources: tuple[tuple[str, str], ...] = ()
-    separator: str = "/"
 
 
 class RemoteServer:
@@ -96,6 +73,11 @@ class RemoteServer:
     @property
     def url(self) -> str:
         return self._http.endpoint.url
+
+    @property
+    def files(self) -> RemoteServer:
+        """Who is asked to move the client's part of a job's files."""
+        return self
 
     def __enter__(self) -> RemoteServer:
         return self
@@ -245,22 +227,7 @@ class RemoteServer:
         reply = self._patiently(lambda: self._http.ask_json("GET", path, {"job_id": job_id}, what))
         if not isinstance(reply, dict) or not isinstance(reply.get("status"), str):
             raise PeerRefused(f"Could not {what}: the answer has no status.", "Check the address.")
-        code = reply.get("returncode")
-        return RemoteStatus(
-            job_id=job_id,
-            state=reply["status"],
-            finished=reply.get("complete") == "true",
-            exit_code=code if isinstance(code, int) else None,
-            stdout=str(reply.get("stdout") or ""),
-            stderr=str(reply.get("stderr") or ""),
-            job_stderr=str(reply.get("job_stderr") or ""),
-            outputs=_names(reply.get("outputs_directory_contents")),
-            working=_names(reply.get("working_directory_contents")),
-            metadata=_names(reply.get("metadata_directory_contents")),
-            job_directory=_names(reply.get("job_directory_contents")),
-            sources=_sources(reply.get("realized_dynamic_file_sources")),
-            separator=separator_of(reply),
-        )
+        return read_status(job_id, reply, finished=reply.get("complete") == "true")
 
     def download(
         self,
@@ -339,12 +306,3 @@ class RemoteServer:
 
 def _part(job_id: str) -> str:
     return quote(job_id, safe="")
-
-
-def _names(value: object) -> tuple[str, ...]:
-    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
-
-
-def _sources(value: object) -> tuple[tuple[str, str], ...]:
-    entries = [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-    return tuple((str(entry.get("type")), str(entry.get("contents") or "")) for entry in entries)
