@@ -11,6 +11,7 @@ from typing import Any
 
 from lwr.config import options as o
 from lwr.config.managers import own_options
+from lwr.config.option import APP, MANAGER, SERVER, Option, Unserved
 from lwr.managers.manager import ManagerKind, manager_kinds
 
 _WIDTH = 100
@@ -52,7 +53,7 @@ _LOCAL_ENV = (
 def server_sample() -> str:
     """The text of server.ini.sample."""
     parts = [_comment(_SERVER_HEAD)]
-    for section in (o.SERVER, o.APP):
+    for section in (SERVER, APP):
         parts.append(f"[{section}]")
         parts += [_sample_of(option) for option in o.SERVER_OPTIONS if option.section == section]
     return "\n\n".join(parts) + "\n"
@@ -81,7 +82,7 @@ def reference_markdown() -> str:
         "<!-- Made from src/lwr/config/options.py by `make generate`; do not edit. -->",
         "A server reads `server.ini`, an ini file. " + _SERVER_HEAD.split("\n\n")[1],
     ]
-    for section in (o.SERVER, o.APP):
+    for section in (SERVER, APP):
         parts.append(f"## server.ini, `[{section}]`")
         parts += [_reference_of(option, environment=True) for option in o.SERVER_OPTIONS if option.section == section]
     parts += ["## job_managers.ini, `[manager:NAME]`", _MANAGERS_HEAD.split("\n\n")[1]]
@@ -112,7 +113,7 @@ def _kinds_text() -> str:
 
 
 def _unserved_text() -> str:
-    def names(unserved: o.Unserved, form: str) -> str:
+    def names(unserved: Unserved, form: str) -> str:
         return ", ".join(form.format(pattern) for pattern in unserved.patterns)
 
     fates = {True: "not in this version; setting one is an error", False: "accepted with a notice"}
@@ -127,13 +128,13 @@ def _unserved_text() -> str:
     return "\n".join(lines)
 
 
-def _sample_of(option: o.Option[Any], before: str = "") -> str:
+def _sample_of(option: Option[Any], before: str = "") -> str:
     aliases = f" Also called {', '.join(option.aliases)}." if option.aliases else ""
     line = option.example if "=" in option.example else f"{option.name} = {option.default or option.example}".rstrip()
     return f"{_comment(before + option.doc + _default_text(option) + aliases)}\n#{line}"
 
 
-def _reference_of(option: o.Option[Any], *, environment: bool) -> str:
+def _reference_of(option: Option[Any], *, environment: bool) -> str:
     facts = [f"Default: `{option.default}`" if option.default else "No default"]
     if option.unit:
         facts.append(option.unit)
@@ -144,10 +145,10 @@ def _reference_of(option: o.Option[Any], *, environment: bool) -> str:
     return f"### `{option.name}`\n\n{option.doc}\n\n*{'; '.join(facts)}.*"
 
 
-def _default_text(option: o.Option[Any]) -> str:
+def _default_text(option: Option[Any]) -> str:
     if option.default:
         return f" In {option.unit}." if option.unit else ""
-    return " Default: none." if option.section != o.MANAGER else ""
+    return " Default: none." if option.section != MANAGER else ""
 
 
 def _comment(text: str) -> str:

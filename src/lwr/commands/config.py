@@ -13,6 +13,7 @@ from typing import Any
 from lwr.commands.surroundings import find_ini, surroundings
 from lwr.config import Config, Setting, load
 from lwr.config import options as o
+from lwr.config.option import APP, SERVER
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,12 +71,12 @@ def _table(config: Config) -> Iterable[str]:
 
 def _ordered(settings: Sequence[Setting]) -> list[Setting]:
     """As the samples have them; what only one kind of manager takes comes last in its section."""
-    sections = list(dict.fromkeys([o.SERVER, o.APP, *(line.section for line in settings)]))
+    sections = list(dict.fromkeys([SERVER, APP, *(line.section for line in settings)]))
     server = [option.name for option in o.SERVER_OPTIONS]
     manager = [option.name for option in o.MANAGER_OPTIONS]
 
     def place(line: Setting) -> tuple[int, int]:
-        names = server if line.section in (o.SERVER, o.APP) else manager
+        names = server if line.section in (SERVER, APP) else manager
         return sections.index(line.section), names.index(line.name) if line.name in names else len(names)
 
     return sorted(settings, key=place)

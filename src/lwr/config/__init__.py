@@ -5,7 +5,8 @@ sample files and the reference page. Must not make or open anything that it desc
 """
 
 from lwr.config.load import ENVIRONMENT_PREFIX, load
-from lwr.config.model import Config, ManagerConfig, Setting, is_loopback
+from lwr.config.model import Config, ManagerConfig, is_loopback
+from lwr.config.values import Setting
 
 __all__ = [
     "ENVIRONMENT_PREFIX",

@@ -14,13 +14,16 @@ from typing import Any
 from lwr.config import options as o
 from lwr.config.ini import Entry, IniFile
 from lwr.config.managers import ManagerDefaults, default_manager, read_managers
-from lwr.config.model import Config, ManagerConfig, Setting, is_loopback
-from lwr.config.values import Values, claim
+from lwr.config.model import Config, ManagerConfig, is_loopback
+from lwr.config.option import APP, SERVER, Option, nearest
+from lwr.config.queue import queue_config
+from lwr.config.queue_options import QUEUE_URL
+from lwr.config.values import Setting, Values, claim
 from lwr.errors import ConfigError
 from lwr.managers.manager import ManagerKind, manager_kinds
 
 ENVIRONMENT_PREFIX = "LWR_CONFIG_"
-_SECTIONS = (o.SERVER, o.APP)
+_SECTIONS = (SERVER, APP)
 
 
 def load(
@@ -45,15 +48,16 @@ def load(
     given: dict[str, Entry] = {}
     if path is not None:
         given = claim(_from_file(IniFile(path.absolute()), notices))
-    in_file = given.get(o.PRIVATE_KEY.name)
+    secrets = [name for name in (o.PRIVATE_KEY.name, QUEUE_URL.name) if name in given]
     given |= claim(_from_environment(environ, notices))
     given |= claim((_option(name), Entry(name, text, "command line")) for name, text in (arguments or {}).items())
     directory = path.absolute().parent if path else Path.cwd()
-    if path and in_file and _others_read(path):
-        notices.append(f"Others on this machine can read the private_key in {path}: `chmod 600 {path}`.")
+    if path and secrets and _others_read(path):
+        exposed = " and the ".join(secrets)
+        notices.append(f"Others on this machine can read the {exposed} in {path}: `chmod 600 {path}`.")
     settings: list[Setting] = []
-    server = Values(o.SERVER, directory, given, settings)
-    app = Values(o.APP, directory, given, settings)
+    server = Values(SERVER, directory, given, settings)
+    app = Values(APP, directory, given, settings)
     config = _build(server, app, environ, manager_kinds() if kinds is None else kinds, notices)
     _check(config)
     return config
@@ -65,10 +69,11 @@ def _build(
     app.get(o.ASSIGN_IDS)
     staging_directory = app.path(o.STAGING_DIRECTORY)
     debug = app.get(o.DEBUG)
+    host = server.get(o.HOST).strip("[]")
     ssl_pem = server.get(o.SSL_PEM) if server.is_set(o.SSL_PEM, "*") else server.path(o.SSL_PEM)
     return Config(
         directory=app.directory,
-        host=server.get(o.HOST).strip("[]"),
+        host="" if host.lower() == "none" else host,
         port=server.get(o.PORT),
         ssl_pem=ssl_pem,
         private_key=app.get(o.PRIVATE_KEY),
@@ -81,6 +86,7 @@ def _build(
         log_file=app.path(o.LOG_FILE),
         shutdown_grace_s=app.get(o.SHUTDOWN_GRACE),
         failed_job_retention_s=app.get(o.FAILED_JOB_RETENTION),
+        delivered_job_retention_s=app.get(o.DELIVERED_RETENTION),
         record_retention_s=app.get(o.RECORD_RETENTION),
         staging_threads_count=app.get(o.STAGING_THREADS),
         staging_slots_count=app.get(o.STAGING_SLOTS),
@@ -94,6 +100,7 @@ def _build(
         file_cache_max_bytes=app.get(o.FILE_CACHE_SIZE),
         maximum_upload_bytes=app.get(o.MAXIMUM_UPLOAD),
         managers=_managers(app, ManagerDefaults(staging_directory, debug, environ.get("GALAXY_HOME", "")), kinds),
+        queue=queue_config(app, notices),
         settings=tuple(app.settings),
         notices=tuple(dict.fromkeys(notices)),
     )
@@ -108,7 +115,18 @@ def _managers(app: Values, defaults: ManagerDefaults, kinds: Mapping[str, Manage
 
 def _check(config: Config) -> None:
     """What no option can say of itself. Raises ConfigError."""
-    if not config.private_key and not is_loopback(config.host):
+    if not config.serves_http and not (config.queue and config.queue.consume):
+        raise ConfigError(
+            "host = none opens no port, and no message_queue_url says where jobs come from instead.",
+            "Set message_queue_url in [app:main] (and leave message_queue_consume on), or set host = localhost.",
+        )
+    if config.queue and config.queue.key_prefix and len(config.managers) > 1:
+        raise ConfigError(
+            f"amqp_key_prefix = {config.queue.key_prefix} gives all {len(config.managers)} managers the same queues: "
+            "nobody could say which of them a job is for.",
+            "Define one manager, or remove amqp_key_prefix: queues then have the name of their manager.",
+        )
+    if config.serves_http and not config.private_key and not is_loopback(config.host):
         raise ConfigError(
             f"host = {config.host} lets other machines in, and there is no private_key: anybody who reaches port "
             f"{config.port} could run commands here.",
@@ -124,46 +142,38 @@ def _check(config: Config) -> None:
             )
 
 
-def _from_file(ini: IniFile, notices: list[str]) -> Iterable[tuple[o.Option[Any], Entry]]:
+def _from_file(ini: IniFile, notices: list[str]) -> Iterable[tuple[Option[Any], Entry]]:
     for section in ini.sections:
         if section not in _SECTIONS:
             _check_section(ini, section, notices)
     for section in _SECTIONS:
         for entry in ini.defaults(section):
-            option = _known(entry.name, section)
+            option = o.known(entry.name, section)
             if option:
                 yield option, entry
-            elif not ini.only_referenced(entry.name) and not _known(entry.name):
+            elif not ini.only_referenced(entry.name) and not o.known(entry.name):
                 _refuse_or_notice(entry, "DEFAULT", notices)
         for entry in ini.own(section):
-            option = _known(entry.name, section)
+            option = o.known(entry.name, section)
             if option:
                 yield option, entry
             else:
                 _refuse_or_notice(entry, section, notices)
 
 
-def _from_environment(environ: Mapping[str, str], notices: list[str]) -> Iterable[tuple[o.Option[Any], Entry]]:
+def _from_environment(environ: Mapping[str, str], notices: list[str]) -> Iterable[tuple[Option[Any], Entry]]:
     for variable, text in sorted(environ.items()):
         if variable.startswith(ENVIRONMENT_PREFIX):
             entry = Entry(variable.removeprefix(ENVIRONMENT_PREFIX).lower(), text.strip(), variable)
-            option = _known(entry.name)
+            option = o.known(entry.name)
             if option:
                 yield option, entry
             else:
                 _refuse_or_notice(entry, "", notices)
 
 
-def _known(name: str, section: str = "") -> o.Option[Any] | None:
-    """The option of that name or alias; with `section`, only if it belongs there."""
-    for option in o.SERVER_OPTIONS:
-        if name in option.names and section in ("", option.section):
-            return option
-    return None
-
-
-def _option(name: str) -> o.Option[Any]:
-    option = _known(name)
+def _option(name: str) -> Option[Any]:
+    option = o.known(name)
     if option is None:
         raise ConfigError(f"There is no option {name}.", _hint(name))
     return option
@@ -171,7 +181,7 @@ def _option(name: str) -> o.Option[Any]:
 
 def _refuse_or_notice(entry: Entry, section: str, notices: list[str]) -> None:
     """Deal with a name that is no option here: a notice when it is retired. Raises ConfigError otherwise."""
-    elsewhere = _known(entry.name)
+    elsewhere = o.known(entry.name)
     if elsewhere:
         raise ConfigError(
             f"{entry.name} ({entry.origin}) stands in [{section}].", f"It belongs in [{elsewhere.section}]."
@@ -190,7 +200,7 @@ def _refuse_or_notice(entry: Entry, section: str, notices: list[str]) -> None:
 
 
 def _hint(name: str) -> str:
-    near = o.nearest(name, (known for option in o.SERVER_OPTIONS for known in option.names))
+    near = nearest(name, (known for option in o.SERVER_OPTIONS for known in option.names))
     return near or "`lwr config show` lists all options."
 
 
@@ -201,7 +211,7 @@ def _check_section(ini: IniFile, section: str, notices: list[str]) -> None:
             return
     raise ConfigError(
         f"[{section}] ({ini.path.name}) is not a section of LWR.",
-        o.nearest(section, _SECTIONS) or "The sections are [server:main] and [app:main].",
+        nearest(section, _SECTIONS) or "The sections are [server:main] and [app:main].",
     )
 
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from lwr.config import options as o
 from lwr.config.ini import Entry, IniFile
-from lwr.config.model import ManagerConfig, Setting
-from lwr.config.values import HIDDEN, Values, claim
+from lwr.config.model import ManagerConfig
+from lwr.config.option import MANAGER, Option, nearest
+from lwr.config.values import HIDDEN, Setting, Values, claim
 from lwr.core.job import DEFAULT_MANAGER, check_manager_name
 from lwr.errors import BadName, ConfigError
 from lwr.managers.manager import ManagerKind, Site
@@ -105,7 +106,7 @@ def _section(
         raise ConfigError(f"[{section}] ({ini.path.name}) has no type.", f"Types are {', '.join(sorted(kinds))}.")
     kind = _kind(type_entry, kinds)
     known = [*o.MANAGER_OPTIONS, *own_options(kind)]
-    claimed: dict[bool, list[tuple[o.Option[Any], Entry]]] = {True: [], False: []}
+    claimed: dict[bool, list[tuple[Option[Any], Entry]]] = {True: [], False: []}
     env: dict[str, str] = {}
     for is_own, entry in (*((False, entry) for entry in inherited), *((True, entry) for entry in own)):
         option = _find(entry.name, known)
@@ -147,12 +148,12 @@ def _manager(section: _Section, defaults: ManagerDefaults) -> ManagerConfig:
     )
 
 
-def own_options(kind: ManagerKind) -> list[o.Option[object]]:
+def own_options(kind: ManagerKind) -> list[Option[object]]:
     """The options that only this kind takes."""
-    return [o.Option(own.name, o.MANAGER, own.parse, own.default, own.doc, aliases=own.aliases) for own in kind.options]
+    return [Option(own.name, MANAGER, own.parse, own.default, own.doc, aliases=own.aliases) for own in kind.options]
 
 
-def _find(name: str, known: Iterable[o.Option[Any]]) -> o.Option[Any] | None:
+def _find(name: str, known: Iterable[Option[Any]]) -> Option[Any] | None:
     """Names were not sensitive to case in old files."""
     return next((option for option in known if name.lower() in option.names), None)
 
@@ -160,7 +161,7 @@ def _find(name: str, known: Iterable[o.Option[Any]]) -> o.Option[Any] | None:
 def _kind(entry: Entry, kinds: Mapping[str, ManagerKind]) -> ManagerKind:
     kind = kinds.get(entry.text)
     if kind is None:
-        hint = o.nearest(entry.text, kinds)
+        hint = nearest(entry.text, kinds)
         raise ConfigError(
             f"type = {entry.text!r} ({entry.origin}) is not a type of manager.",
             f"{hint} Types are {', '.join(sorted(kinds))}.".strip(),
@@ -169,7 +170,7 @@ def _kind(entry: Entry, kinds: Mapping[str, ManagerKind]) -> ManagerKind:
 
 
 def _unknown(
-    entry: Entry, section: str, kind: str, known: list[o.Option[Any]], kinds: Mapping[str, ManagerKind]
+    entry: Entry, section: str, kind: str, known: list[Option[Any]], kinds: Mapping[str, ManagerKind]
 ) -> ConfigError:
     for unserved in o.UNSERVED_MANAGER_OPTIONS:
         if unserved.covers(entry.name.lower()):
@@ -181,7 +182,7 @@ def _unknown(
         return ConfigError(
             f"{entry.name} ({entry.origin}) is not an option of type {kind}.", f"It is one of {', '.join(takers)}."
         )
-    near = o.nearest(entry.name, (name for option in known for name in option.names))
+    near = nearest(entry.name, (name for option in known for name in option.names))
     return ConfigError(
         f"{entry.name} ({entry.origin}) is not an option of [{section}].", near or "See job_managers.ini.sample."
     )
@@ -194,5 +195,5 @@ def _check_defaults(ini: IniFile, used: set[str]) -> None:
             known = (name for option in o.MANAGER_OPTIONS for name in option.names)
             raise ConfigError(
                 f"{entry.name} ({entry.origin}) in [DEFAULT] is an option of no manager here.",
-                o.nearest(entry.name, known),
+                nearest(entry.name, known),
             )

@@ -8,17 +8,9 @@ from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
+from lwr.config.queue import QueueConfig
+from lwr.config.values import Setting
 from lwr.managers.manager import JobManager, ManagerKind, Site
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A line of `lwr config show`: a value (hidden when secret) and where it came from."""
-
-    section: str
-    name: str
-    shown: str
-    origin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +42,10 @@ class Config:
 
     Args:
         directory: of server.ini, or the working directory without one; what relative paths started from.
+        host: empty to serve no HTTP.
         private_key: empty when every client on this machine is let in.
         ssl_pem: empty for http, `*` or a path.
+        queue: None when jobs come over HTTP only.
         managers: by name, at least one, in the order of the file.
         settings: each option with its value and origin.
         notices: sentences about retired options and unsafe files, to be shown at start.
@@ -71,6 +65,7 @@ class Config:
     log_file: str
     shutdown_grace_s: float
     failed_job_retention_s: float
+    delivered_job_retention_s: float
     record_retention_s: float
     staging_threads_count: int
     staging_slots_count: int
@@ -84,8 +79,13 @@ class Config:
     file_cache_max_bytes: int
     maximum_upload_bytes: int
     managers: Mapping[str, ManagerConfig]
+    queue: QueueConfig | None = None
     settings: tuple[Setting, ...] = field(default=(), repr=False)
     notices: tuple[str, ...] = ()
+
+    @property
+    def serves_http(self) -> bool:
+        return bool(self.host)
 
 
 @lru_cache(maxsize=64)  # asked for the Host of every request

@@ -7,104 +7,23 @@ come from `lwr.managers.manager`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-T = TypeVar("T")
-
-SERVER = "server:main"
-APP = "app:main"
-MANAGER = "manager:NAME"
-
-
-@dataclass(frozen=True, slots=True)
-class Option(Generic[T]):
-    """One option.
-
-    `parse` turns text that is not empty into the value, or raises ValueError with the rest of a sentence that
-    begins with the option's name. `default` is text too; empty where there is none.
-    """
-
-    name: str
-    section: str
-    parse: Callable[[str], T]
-    default: str
-    doc: str
-    unit: str = ""
-    secret: bool = False
-    aliases: tuple[str, ...] = ()
-    example: str = ""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name, *self.aliases)
-
-
-@dataclass(frozen=True, slots=True)
-class Unserved:
-    """Names that old files may hold and that this version does not act on.
-
-    `later` says that they are refused, since ignoring them would surprise; the others get a notice.
-    """
-
-    patterns: tuple[str, ...]
-    what: str
-    later: bool = False
-
-    def covers(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in self.patterns)
-
-
-def choice(*words: str) -> Callable[[str], str]:
-    """A parser of one of `words`, in any case."""
-
-    def parse(text: str) -> str:
-        if text.lower() not in words:
-            near = get_close_matches(text.lower(), words, 1)
-            raise ValueError(f"must be one of {', '.join(words)}{f'; did you mean {near[0]}?' if near else '.'}")
-        return text.lower()
-
-    return parse
-
-
-def boolean(text: str) -> bool:
-    """true, yes, on, 1 or false, no, off, 0, in any case."""
-    word = text.lower()
-    if word in ("true", "yes", "on", "1"):
-        return True
-    if word in ("false", "no", "off", "0"):
-        return False
-    raise ValueError("must be true or false.")
-
-
-def whole(least: int, most: int) -> Callable[[str], int]:
-    """A parser of a whole number between `least` and `most`."""
-
-    def parse(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= most):
-            raise ValueError(f"must be a whole number from {least} to {most}.")
-        return int(text)
-
-    return parse
-
-
-def seconds(text: str) -> float:
-    """A number of seconds, not negative."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < 1e10:
-        raise ValueError("must be a number of seconds, 0 or more.")
-    return value
-
-
-def words(text: str) -> tuple[str, ...]:
-    """Words with blanks or commas between them."""
-    return tuple(text.replace(",", " ").split())
+from lwr.config.option import (
+    APP,
+    MANAGER,
+    SERVER,
+    Option,
+    Unserved,
+    boolean,
+    choice,
+    seconds,
+    whole,
+    words,
+)
+from lwr.config.queue_options import QUEUE_OPTIONS
 
 
 def _only_galaxy(text: str) -> str:
@@ -116,7 +35,7 @@ def _only_galaxy(text: str) -> str:
 HOST = Option(
     "host", SERVER, str, "localhost",
     "Name or address to listen on. `0.0.0.0` is every IPv4 address of the machine; anything but the loopback "
-    "addresses needs a `private_key`.",
+    "addresses needs a `private_key`. `none`: no port is opened at all, and jobs come over the message queue only.",
     example="0.0.0.0",  # noqa: S104  an example in the samples
 )  # fmt: skip
 PORT = Option("port", SERVER, whole(0, 65535), "8913", "TCP port to listen on; 0 takes a free one.")
@@ -180,6 +99,11 @@ FAILED_JOB_RETENTION = Option(
     "failed_job_retention_s", APP, seconds, "604800",
     "Directories of jobs that ended failed, lost or cancelled, and that no client cleaned, are removed after this "
     "time.", "seconds",
+)  # fmt: skip
+DELIVERED_RETENTION = Option(
+    "delivered_job_retention_s", APP, seconds, "86400",
+    "Directories of jobs that came over the message queue, where nobody can ask to clean them, are removed this long "
+    "after the job is complete, its results are delivered and its client was told.", "seconds",
 )  # fmt: skip
 RECORD_RETENTION = Option(
     "record_retention_s", APP, seconds, "2592000",
@@ -281,7 +205,8 @@ SERVER_OPTIONS: tuple[Option[Any], ...] = (
     HOST, PORT, SSL_PEM, PRIVATE_KEY, QUERY_SECRET, STAGING_DIRECTORY, PERSISTENCE_DIRECTORY, JOB_MANAGERS_CONFIG,
     ASSIGN_IDS, DEBUG, LOG_FORMAT, LOG_LEVEL, LOG_FILE, SHUTDOWN_GRACE, STAGING_THREADS, STAGING_SLOTS,
     STAGING_SLOTS_PER_HOST, STAGING_TIMEOUT, STAGING_SCHEMES, STAGING_HOSTS, STAGING_NETWORKS, REMOTE_COPY_ROOTS,
-    FILE_CACHE_DIR, FILE_CACHE_SIZE, MAXIMUM_UPLOAD, FAILED_JOB_RETENTION, RECORD_RETENTION,
+    FILE_CACHE_DIR, FILE_CACHE_SIZE, MAXIMUM_UPLOAD, FAILED_JOB_RETENTION, DELIVERED_RETENTION,
+    RECORD_RETENTION, *QUEUE_OPTIONS,
 )  # fmt: skip
 MANAGER_OPTIONS: tuple[Option[Any], ...] = (
     TYPE, M_STAGING_DIRECTORY, M_ASSIGN_IDS, M_DEBUG, ENV, GALAXY_HOME, GALAXY_VIRTUAL_ENV, GALAXY_CONFIG_FILE,
@@ -290,7 +215,6 @@ MANAGER_OPTIONS: tuple[Option[Any], ...] = (
 
 #: Options of server.ini that this version does not act on.
 UNSERVED_OPTIONS = (
-    Unserved(("message_queue_*", "amqp_*"), "the message queue", later=True),
     Unserved(("tool_config_file", "tool_config_files"), "the white-list of tools", later=True),
     Unserved(("tool_dependency_dir", "dependency_resolvers_config_file"), "tool dependencies", later=True),
     Unserved(("job_metrics_config_file",), "job metrics", later=True),
@@ -317,7 +241,12 @@ UNSERVED_SECTIONS = (
 )
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that looks most like `name`, as the beginning of a hint; empty when none does."""
-    near = get_close_matches(name.lower(), sorted(known), 1)
-    return f"Did you mean {near[0]}?" if near else ""
+def known(name: str, section: str = "") -> Option[Any] | None:
+    """The option of that name or alias, under that name if it is one of a family; with `section`, only from there."""
+    for option in SERVER_OPTIONS:
+        if section in ("", option.section):
+            if name in option.names:
+                return option
+            if option.name.endswith("*") and fnmatchcase(name, option.name):
+                return replace(option, name=name)
+    return None

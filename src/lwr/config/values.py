@@ -9,12 +9,21 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lwr.config.ini import Entry
-from lwr.config.model import Setting
-from lwr.config.options import Option
+from lwr.config.option import Option
 from lwr.errors import ConfigError
 
 T = TypeVar("T")
 HIDDEN = "******"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A line of `lwr config show`: a value (hidden when secret) and where it came from."""
+
+    section: str
+    name: str
+    shown: str
+    origin: str
 
 
 @dataclass(slots=True)
@@ -67,7 +76,8 @@ def claim(entries: Iterable[tuple[Option[Any], Entry]]) -> dict[str, Entry]:
         if not entry.text:
             if option.secret:
                 raise ConfigError(
-                    f"{entry.name} ({entry.origin}) is empty.", "Give it a long random text, or remove the line."
+                    f"{entry.name} ({entry.origin}) is empty.",
+                    "Write its value (a private_key long and random), or remove the line.",
                 )
             continue
         other = claimed.get(option.name)
