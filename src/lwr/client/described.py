@@ -139,7 +139,6 @@ class DescribedJob(JobOnServer):
             records=(*self._carrier.records, *records),
         )
 
-
     def _discoverable(self, outputs: ClientOutputs) -> Iterable[Step]:
         """A stand-in for what will be found in the working directory, if the client would have to fetch that."""
         if not outputs.dynamic_outputs:

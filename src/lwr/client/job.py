@@ -99,7 +99,6 @@ class RemoteJob(JobOnServer):
         targets = tuple(Path(step.action.path) for step in found.found)
         return Outcome(self.job_id, status, targets, missing, refused, (*self._carrier.records, *others))
 
-
     def _not_written(self, told: Iterable[FileRecord], status: RemoteStatus) -> Iterable[str]:
         """The server's part of the outputs that the job did not write. Also of a server that tells of none of its
         files: then they are not in the listings."""
