@@ -150,7 +150,9 @@ def test_jobs_are_filtered_and_paged_newest_first(store: Store) -> None:
     assert [job.key.job_id for job in store.jobs(None, "a", 2, None)] == ["5", "3"]
     assert [job.key.job_id for job in store.jobs(None, "a", 2, jobs[3].seq)] == ["1"]
     assert [job.key.job_id for job in store.jobs(JobState.CANCELLED, None, 9, None)] == ["5"]
-    assert store.counts() == {JobState.NEW: 5, JobState.CANCELLED: 1}
+    assert store.counts() == {"a": {JobState.NEW: 2, JobState.CANCELLED: 1}, "b": {JobState.NEW: 3}}
+    store.cleaned([jobs[1]], 7.0)
+    assert store.counts()["a"] == {JobState.NEW: 1, JobState.CANCELLED: 1}
 
 
 def test_old_records_are_forgotten_with_all_that_belongs_to_them(store: Store) -> None:

@@ -10,6 +10,7 @@ import asyncio
 import signal
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,9 +21,9 @@ from aiohttp import web
 
 from lwr import __version__
 from lwr.config import Config
-from lwr.errors import ConfigError
 from lwr.server.announcements import Announcements
 from lwr.server.cache import Cache
+from lwr.server.condition import Lookout
 from lwr.server.engine import Engine
 from lwr.server.guard import Guard
 from lwr.server.housekeeping import Housekeeper, Retention
@@ -31,10 +32,12 @@ from lwr.server.http.cache import Caching
 from lwr.server.http.downloads import Downloads
 from lwr.server.http.edge import Edge
 from lwr.server.http.intake import Intake
+from lwr.server.http.listening import open_port, open_socket, remove_socket
 from lwr.server.http.pages import Pages
 from lwr.server.http.pool import Pool
 from lwr.server.http.resumable import Resumable
 from lwr.server.http.routing import Router
+from lwr.server.http.status import Watch
 from lwr.server.http.uploads import Uploads
 from lwr.server.ledger import Ledger
 from lwr.server.moves import Means
@@ -49,7 +52,6 @@ from lwr.transfer.runner import Runner
 
 log = structlog.get_logger("lwr")
 
-_BACKLOG_CONNECTIONS = 1024
 #: For connections that are still busy when the grace is over, before they are cut.
 _CLOSE_TIMEOUT_S = 1.0
 
@@ -69,15 +71,33 @@ def build(config: Config) -> Service:
         for name, each in config.managers.items():
             manager = each.build()
             undo.callback(manager.stop)
-            managers[name] = ManagerEntry(manager, each.staging_directory, each.system_properties, each.debug)
+            managers[name] = ManagerEntry(
+                manager, each.staging_directory, each.system_properties, each.debug, each.type
+            )
         undo.pop_all()
     ledger = Ledger(store)
     view = View(store, managers, ledger)
     resumable = ResumableUploads(store.database, view, ledger.arrived)
     retention = Retention(config.failed_job_retention_s, config.record_retention_s)
     housekeeper = Housekeeper(store, retention, [resumable.expire])
-    engine = Engine(store, view, _stagers(config, store, ledger), housekeeper, ledger)
-    return Service(config, store, engine, ledger, resumable, tls)
+    stagers = _stagers(config, store, ledger)
+    engine = Engine(store, view, stagers, housekeeper, ledger)
+    lookout = Lookout(
+        managers,
+        view.counts,
+        engine.problems,
+        stagers.transfers,
+        health=lambda: None,
+        directories=_directories(config),
+        started_at=time.time(),
+    )
+    return Service(config, store, engine, ledger, resumable, lookout, tls)
+
+
+def _directories(config: Config) -> tuple[str, ...]:
+    """Where the server writes, each once."""
+    staging = [manager.staging_directory for manager in config.managers.values()]
+    return tuple(dict.fromkeys([config.persistence_directory, *staging, *filter(None, [config.file_cache_dir])]))
 
 
 def _stagers(config: Config, store: Store, ledger: Ledger) -> Stagers:
@@ -103,6 +123,7 @@ class Service:
         engine: Engine,
         ledger: Ledger,
         resumable: ResumableUploads,
+        lookout: Lookout,
         tls: ssl.SSLContext | None,
     ) -> None:
         self._config = config
@@ -110,6 +131,7 @@ class Service:
         self._engine = engine
         self._ledger = ledger
         self._resumable = resumable
+        self._lookout = lookout
         self._tls = tls
         self._cache: Cache | None = None
         if config.file_cache_dir:
@@ -127,10 +149,10 @@ class Service:
     async def listen(self, on_ready: Callable[[str], None]) -> None:
         """Answer requests until told to stop; then finish what is in flight, within `shutdown_grace_s`.
 
-        `on_ready` is called once with the server's URL, when it can be asked.
+        `on_ready` is called once with the server's URL (`unix:PATH` without a port), when it can be asked.
 
         Raises:
-            ConfigError: the address cannot be listened on.
+            ConfigError: the address, or the socket, cannot be listened on.
         """
         self._loop = asyncio.get_running_loop()
         edge = self._edge()
@@ -147,6 +169,8 @@ class Service:
             await edge.drain(self._config.shutdown_grace_s)
         finally:
             await runner.cleanup()
+            if not self._config.serves_http:
+                remove_socket(Path(self._config.persistence_directory))
 
     def ask_to_stop(self) -> None:
         """Make `listen` return soon. From any thread or signal handler, at any time, as often as you like."""
@@ -173,26 +197,24 @@ class Service:
         router = Router(
             [
                 *Pages(engine, pool).routes(),
+                *Watch(self._lookout, pool).routes(),
                 *caching.routes(),
                 *rest.routes(jobs, uploads, resumable, downloads),
                 *classic.routes(jobs, uploads, downloads, pool),
             ]
         )
-        return Edge(router, Guard(self._config.private_key, query_secret=self._config.query_secret), pool)
+        guard = Guard(
+            self._config.private_key,
+            query_secret=self._config.query_secret,
+            browsers=self._config.serves_http,
+        )
+        return Edge(router, guard, pool)
 
     async def _bind(self, runner: web.ServerRunner) -> tuple[web.BaseSite, str]:
-        host, port = self._config.host, self._config.port
-        site = web.TCPSite(runner, host.strip("[]"), port, ssl_context=self._tls, backlog=_BACKLOG_CONNECTIONS)
-        try:
-            await site.start()
-        except OSError as error:
-            raise ConfigError(
-                f"Port {port} of {host} cannot be listened on: {error.strerror or error}.",
-                "Another server may run there; set `port` or `host` in [server:main].",
-            ) from error
-        bound = runner.addresses[0][1]
-        shown = f"[{host.strip('[]')}]" if ":" in host else host
-        return site, f"{'https' if self._tls else 'http'}://{shown}:{bound}/"
+        config = self._config
+        if config.serves_http:
+            return await open_port(runner, config.host, config.port, self._tls)
+        return await open_socket(runner, Path(config.persistence_directory))
 
 
 def serve(config: Config, on_ready: Callable[[str], None]) -> int:

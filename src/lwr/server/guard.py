@@ -27,10 +27,12 @@ class Guard:
     Args:
         secret: `private_key` of the configuration.
         query_secret: whether the secret is also taken from the query, as stock clients send it.
+        browsers: whether a browser can reach this server at all; none can speak to a Unix socket.
     """
 
-    def __init__(self, secret: str, *, query_secret: bool = True) -> None:
+    def __init__(self, secret: str, *, query_secret: bool = True, browsers: bool = True) -> None:
         self._expected = _digest(secret) if secret else b""
+        self._wary = browsers and not secret
         self._query_names = QUERY_NAMES if query_secret else ()
 
     def check(self, authorization: Iterable[str], query: Mapping[str, str]) -> None:
@@ -63,7 +65,7 @@ class Guard:
         Without a secret only this machine is served, and a web page that was opened here must not reach the server
         through a name of its own that resolves to loopback. No `Host` at all (HTTP/1.0): not a browser.
         """
-        if self._expected or host is None:
+        if not self._wary or host is None:
             return True
         name = host.partition("]")[0] if host.startswith("[") else host.partition(":")[0]
         return is_loopback(name.removesuffix("."))
@@ -77,7 +79,7 @@ class Guard:
         Args:
             host: the `Host` field; fetch_sites, origins: all `Sec-Fetch-Site` and `Origin` fields.
         """
-        if self._expected:
+        if not self._wary:
             return False
         own = (host or "").lower()
         return any(site.lower() not in _OWN_SITES for site in fetch_sites) or any(

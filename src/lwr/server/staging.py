@@ -126,6 +126,10 @@ class Stagers:
         """Why a file of this job is being tried again; empty when none is."""
         return self._runner.trouble(job.attempt)
 
+    def transfers(self) -> tuple[int, int]:
+        """How many files are moved now, and how many wait for it."""
+        return self._runner.counts()
+
     # -- stages --------------------------------------------------------------------------------------------------
 
     def _begin(self, stage: _Stage) -> None:

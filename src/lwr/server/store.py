@@ -234,12 +234,16 @@ class Store:
         )
         return [_job(row) for row in rows]
 
-    def counts(self) -> dict[JobState, int]:
-        """How many current jobs, not cleaned, are in each state."""
+    def counts(self) -> dict[str, dict[JobState, int]]:
+        """How many current jobs, not cleaned, are in each state, by manager."""
         rows = self.database.read().execute(
-            "SELECT state, count(*) AS n FROM jobs WHERE superseded = 0 AND cleaned_at IS NULL GROUP BY state"
+            "SELECT manager, state, count(*) AS n FROM jobs WHERE superseded = 0 AND cleaned_at IS NULL "
+            "GROUP BY manager, state"
         )
-        return {JobState(row["state"]): row["n"] for row in rows}
+        counts: dict[str, dict[JobState, int]] = {}
+        for row in rows:
+            counts.setdefault(row["manager"], {})[JobState(row["state"])] = row["n"]
+        return counts
 
     def events(self, job: Job) -> list[Event]:
         rows = self.database.read().execute(

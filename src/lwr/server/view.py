@@ -29,12 +29,14 @@ class ManagerEntry:
         staging_directory: absolute; the job directories of this manager are made in it.
         system_properties: what clients are told about this machine.
         keep_directories: `debug`: job directories are never removed.
+        type: its `type` in the configuration.
     """
 
     manager: JobManager
     staging_directory: str
     system_properties: Mapping[str, str] = field(default_factory=dict)
     keep_directories: bool = False
+    type: str = ""
 
 
 class View:
@@ -74,6 +76,10 @@ class View:
     def latest(self, key: JobKey) -> Job | None:
         """The latest attempt, also when it was cleaned: for those who ask what became of a job."""
         return self._store.current(key)
+
+    def counts(self) -> dict[str, dict[JobState, int]]:
+        """How many present jobs are in each state, by manager."""
+        return self._store.counts()
 
     def events(self, job: Job) -> list[Event]:
         return self._store.events(job)

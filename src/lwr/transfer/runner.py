@@ -117,6 +117,11 @@ class Runner:
         with self._changed:
             return self._waiting.trouble(owner)
 
+    def counts(self) -> tuple[int, int]:
+        """How many tasks run now, and how many wait."""
+        with self._changed:
+            return self._waiting.counts()
+
     def wake(self) -> None:
         """Look at the clock again."""
         with self._changed:

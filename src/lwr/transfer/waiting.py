@@ -273,6 +273,11 @@ class Waiting:
         """What ends all tries that run now."""
         return [entry.current.interrupt for entry in self._by_age if entry.current is not None]
 
+    def counts(self) -> tuple[int, int]:
+        """How many run, and how many others there are."""
+        running = sum(host.running for host in self._hosts.values())
+        return running, len(self._by_age) - running
+
     def trouble(self, owner_name: str) -> str:
         """Why something of an owner's is tried again or not begun; empty when nothing is."""
         owner = self._owners.get(owner_name, _Owner())

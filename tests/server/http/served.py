@@ -8,17 +8,23 @@ import json
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
+from aiohttp import web
+
 from lwr.config import load
 from lwr.core.job import JobKey
 from lwr.core.places import PART_PREFIX
 from lwr.server.app import Service, build
+from lwr.server.guard import Guard
+from lwr.server.http.edge import Edge
+from lwr.server.http.pool import Pool
+from lwr.server.http.routing import Route, Router
 from tests.support import DEADLINE_S, free_port, wait_until, write_configuration
 
 #: Something between the parts of a file that is streamed: more than what is stored in one go.
@@ -162,6 +168,30 @@ def served(
         thread.join(DEADLINE_S)
         service.stop()
     assert not thread.is_alive()
+
+
+@asynccontextmanager
+async def edge_with(
+    routes: Callable[[Pool], list[Route]],
+) -> AsyncIterator[tuple[Pool, Callable[[str], Awaitable[tuple[int, bytes]]]]]:
+    """An edge of its own with these routes: its pool, and how it is asked (status and body of a path)."""
+    pool = Pool()
+    runner = web.ServerRunner(Edge(Router(routes(pool)), Guard(""), pool).server())
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+
+    async def get(path: str) -> tuple[int, bytes]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        heard = await reader.read()
+        writer.close()
+        return int(heard.split(b" ")[1]), heard.partition(b"\r\n\r\n")[2]
+
+    try:
+        yield pool, get
+    finally:
+        await runner.cleanup()
+        pool.stop()
 
 
 def key(job_id: str) -> JobKey:

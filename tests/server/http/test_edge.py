@@ -6,9 +6,8 @@ import asyncio
 import io
 import json
 import socket
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -19,42 +18,15 @@ from hypothesis import strategies as st
 
 from lwr import errors
 from lwr.server import logs
-from lwr.server.guard import Guard
 from lwr.server.http.answers import STATUS, Refused
-from lwr.server.http.edge import MAX_LINE_BYTES, Edge
-from lwr.server.http.pages import Readiness
-from lwr.server.http.pool import THREADS_COUNT, Pool
-from lwr.server.http.routing import Call, Route, Router, route
-from tests.server.http.served import Served, served
+from lwr.server.http.edge import MAX_LINE_BYTES
+from lwr.server.http.routing import Call, route
+from tests.server.http.served import Served, edge_with, served
 from tests.support import DEADLINE_S
 
 SECRET = "open sesame/ü"
 SENT = {"private_key": SECRET}
 HEADER = {"Authorization": b"Bearer " + SECRET.encode()}
-
-
-@asynccontextmanager
-async def edge_with(
-    routes: Callable[[Pool], list[Route]],
-) -> AsyncIterator[tuple[Pool, Callable[[str], Awaitable[tuple[int, bytes]]]]]:
-    """An edge of its own with these routes: its pool, and how it is asked (status and body of a path)."""
-    pool = Pool()
-    runner = web.ServerRunner(Edge(Router(routes(pool)), Guard(""), pool).server())
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-
-    async def get(path: str) -> tuple[int, bytes]:
-        reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
-        heard = await reader.read()
-        writer.close()
-        return int(heard.split(b" ")[1]), heard.partition(b"\r\n\r\n")[2]
-
-    try:
-        yield pool, get
-    finally:
-        await runner.cleanup()
-        pool.stop()
 
 
 @pytest.fixture
@@ -255,44 +227,6 @@ def test_a_full_disk_has_its_own_status() -> None:
     error = errors.Unavailable("The disk is full.")
     error.__cause__ = OSError(28, "No space left on device")
     assert Refused.by(error).status == 507
-
-
-def test_readiness_waits_for_no_thread_that_serves_requests() -> None:
-    async def ask(release: threading.Event) -> int:
-        async with edge_with(lambda pool: [route("GET", "/readyz", Readiness(list, pool).answer)]) as (pool, get):
-            stuck = [pool.run(release.wait) for _ in range(THREADS_COUNT)]
-            try:
-                async with asyncio.timeout(DEADLINE_S):
-                    return (await get("/readyz"))[0]
-            finally:
-                release.set()
-                await asyncio.gather(*stuck)
-
-    assert asyncio.run(ask(threading.Event())) == 200
-
-
-def test_a_disk_that_does_not_answer_is_not_ready(log: io.StringIO) -> None:
-    release = threading.Event()
-    looks = []
-
-    def hang() -> list[str]:
-        looks.append(1)
-        release.wait()
-        return []
-
-    async def ask() -> list[int]:
-        def routes(pool: Pool) -> list[Route]:
-            return [route("GET", "/readyz", Readiness(hang, pool, patience_s=0.01).answer)]
-
-        async with edge_with(routes) as (_, get):
-            try:
-                return [(await get("/readyz"))[0] for _ in range(3)]
-            finally:
-                release.set()
-
-    assert asyncio.run(ask()) == [503, 503, 503]
-    assert len(looks) == 1
-    assert "The disk does not answer." in log.getvalue()
 
 
 def test_a_defect_is_told_by_its_number_and_logged_with_its_trace(log: io.StringIO) -> None:

@@ -37,10 +37,18 @@ class Refused(Exception):
     Args:
         code: stable, for programs. detail: a sentence. hint: what to do now.
         headers: go with it.
+        members: more of the document, for programs.
     """
 
     def __init__(
-        self, status: int, code: str, detail: str, hint: str = "", *, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        code: str,
+        detail: str,
+        hint: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        members: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -48,6 +56,7 @@ class Refused(Exception):
         self.detail = detail
         self.hint = hint
         self.headers = dict(headers or {})
+        self.members = dict(members or {})
 
     @classmethod
     def by(cls, error: errors.LwrError) -> Refused:
@@ -82,6 +91,7 @@ class Refused(Exception):
                     "detail": self.detail,
                     "hint": self.hint,
                     "request_id": request_id,
+                    **self.members,
                 }
             ).encode(),
             status=self.status,

@@ -1,9 +1,8 @@
-"""What is LWR's own and for everybody with the secret: the list of jobs, one job with its events; and two probes.
+"""What is LWR's own and for everybody with the secret: the list of jobs, and one job with its events.
 
     GET /jobs?state=&manager=&limit=&before=   {"jobs": [JOB, ...], "next": NUMBER or null}
     GET /jobs/{id}                             JOB with "events": [{"at", "state", "reason"}, ...] and "trouble"
     GET /jobs/{id}/receipt                     what is known of each of its files (lwr.core.receipt)
-    GET /livez, /readyz                        {"status": "ok"}; no secret needed
 
 JOB: `job_id`, `manager`, `state`, `reason`, `exit_code`, `tool_id`, `tool_version`, `directory`, `cancel_requested`,
 and `created_at`, `submitted_at`, `started_at`, `ended_at`, `cleaned_at` (seconds since the epoch, or null). Newest
@@ -13,36 +12,27 @@ a file of the job is being tried again, if one is.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any
 
-import structlog
 from aiohttp import web
 
 from lwr.core.job import Job, JobState
 from lwr.core.receipt import receipt_document
 from lwr.errors import BadRequest, NotFound
 from lwr.server.engine import Engine
-from lwr.server.http.answers import Refused, json_answer
+from lwr.server.http.answers import json_answer
 from lwr.server.http.pool import Pool
 from lwr.server.http.routing import Call, Route, route
-
-log = structlog.get_logger("lwr")
 
 _PAGE_JOBS = 100
 _MAX_PAGE_JOBS = 1000
 _MAX_SEQ = 2**53
-#: So long a probe waits for the disk before it says that the server is not ready.
-_PATIENCE_S = 2.0
 
 
 class Pages:
     """Handlers that only look."""
 
     def __init__(self, engine: Engine, pool: Pool) -> None:
-        self._readiness = Readiness(engine.problems, pool)
         self._view = engine.view
         self._trouble = engine.trouble
         self._pool = pool
@@ -52,8 +42,6 @@ class Pages:
             route("GET", "/jobs", self.jobs),
             route("GET", "/jobs/{job_id}", self.job),
             route("GET", "/jobs/{job_id}/receipt", self.receipt),
-            route("GET", "/livez", self.livez, open=True),
-            route("GET", "/readyz", self._readiness.answer, open=True),
         ]
 
     async def jobs(self, call: Call) -> web.StreamResponse:
@@ -87,42 +75,6 @@ class Pages:
         if job is None:
             raise NotFound(f"There is no job {call.key.job_id} here.", "GET /jobs lists those that are.")
         return job
-
-    async def livez(self, _: Call) -> web.StreamResponse:
-        """The event loop turns. Touches nothing that could be slow."""
-        return json_answer({"status": "ok"})
-
-
-class Readiness:
-    """The probe that looks at the disk, in a thread of its own. One look at a time serves all who ask meanwhile.
-
-    Args:
-        problems: why no jobs are taken, a sentence each; may block, for ever even.
-        patience_s: how long an answer may take.
-    """
-
-    def __init__(self, problems: Callable[[], list[str]], pool: Pool, *, patience_s: float = _PATIENCE_S) -> None:
-        self._problems = problems
-        self._pool = pool
-        self._patience_s = patience_s
-        self._look: asyncio.Future[list[str]] | None = None
-
-    async def answer(self, _: Call) -> web.StreamResponse:
-        look = self._look
-        if look is None or look.done():
-            self._look = look = self._pool.apart(self._problems)
-        await asyncio.wait([look], timeout=self._patience_s)
-        problems = look.result() if look.done() else ["The disk does not answer."]
-        if not problems:
-            return json_answer({"status": "ok"})
-        # Asked without a secret: the reasons may name directories, so they go to the log.
-        log.warning("not ready", problems=problems)
-        raise Refused(
-            HTTPStatus.SERVICE_UNAVAILABLE,
-            "not-ready",
-            "The server takes no jobs at the moment.",
-            "The server's log says why; try again later.",
-        )
 
 
 def _state(word: str) -> JobState | None:
