@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +12,10 @@ import pytest
 
 from lwr.config import Config, is_loopback, load
 from lwr.config import options as o
+from lwr.config.queue import broker_options
+from lwr.config.queue_options import QUEUE_OPTIONS
 from lwr.errors import ConfigError
+from lwr.transfer.brokerwords import BrokerOptions, PublishRetry
 
 ROOT = Path(__file__).parents[1]
 
@@ -145,6 +150,21 @@ def test_an_empty_value_is_as_if_the_line_were_not_there(tmp_path: Path) -> None
         ("", "shutdown_grace_s = -1", ["number of seconds"]),
         ("", "log_format = jsn", ["did you mean json?"]),
         ("", "assign_ids = uuid", ["assign_ids", "not in this version"]),
+        ("host = none", "", ["host = none opens no port", "message_queue_url"]),
+        ("host = NONE", "message_queue_url = memory://\nmessage_queue_consume = no", ["host = none opens no port"]),
+        ("", "message_queue_url = s3cret", ["message_queue_url = ****** (server.ini:4)", "amqp://", "redis"]),
+        ("", "message_queue_url = amqp://lwr:s3cret/x@h/v", ["amqp://lwr:**@h/v", "%2F"]),
+        ("", "message_queue_url = http://relay:s3cret@h/", ["amqp://"]),
+        ("", "message_queue_maximum_bytes = 100", ["from 65536"]),
+        ("", "amqp_durable = false", ["amqp_durable = 'false'", "always durable"]),
+        ("", "amqp_heartbeat = often", ["number of seconds"]),
+        ("", "amqp_consumer_timeout = -1", ["number of seconds"]),
+        ("", "amqp_publish_delivery_mode = 3", ["2 (persistent)"]),
+        ("", "amqp_publish_serializer = pickle", ["amqp_publish_serializer (server.ini:4) is not an option"]),
+        ("", "amqp_publish_retri = no", ["Did you mean amqp_publish_retry?"]),
+        ("", "amqp_connect_ssl_cert_reqs = none", ["one of cert_required, cert_optional, cert_none"]),
+        ("", "message_queue_url = amqp://h\namqp_connect_ssl_ca_cert = x", ["amqp_connect_ssl_ca_cert"]),
+        ("amqp_connect_ssl_ca_certs = x", "", ["It belongs in [app:main]."]),
         ("", "message_queue_url =", ["message_queue_url (server.ini:4) is empty", "or remove the line"]),
         ("", "staging_directory = .", ["persistence_directory", "inside a staging_directory"]),
         ("", "job_managers_config = nowhere.ini", ["There is no file", "nowhere.ini"]),
@@ -258,6 +278,131 @@ def test_managers_that_cannot_be_meant_are_refused(tmp_path: Path, managers: str
     told = refusal(tmp_path, managers=managers)
     for word in words:
         assert word in told
+
+
+def test_a_server_without_a_queue_has_none(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    assert config.queue is None
+    assert config.serves_http
+    idle = configured(tmp_path, app="amqp_prefetch_count = 3\namqp_connect_ssl_ca_certs = x\namqp_heartbeat = 30")
+    assert idle.queue is None
+    assert [notice.partition(" ")[0] for notice in idle.notices] == ["amqp_connect_ssl_ca_certs", "amqp_prefetch_count"]
+
+
+def test_the_queue_by_default(tmp_path: Path) -> None:
+    config = configured(tmp_path, app="message_queue_url = amqp://lwr:s3cret@broker/site")
+    queue = config.queue
+    assert queue is not None
+    assert (queue.consume, queue.publish, queue.key_prefix, queue.acknowledge) == (True, True, "", False)
+    assert (queue.maximum_bytes, queue.republish_after_s) == (16 * 1024**2, 30)
+    broker = queue.broker
+    assert broker.url == "amqp://lwr:s3cret@broker/site"
+    assert (broker.tls, broker.heartbeat_s, broker.connect_timeout_s, broker.consumer_timeout_s) == (None, 30, 10, 0.2)
+    assert (broker.prefetch_count, broker.publish_timeout_s) == (32, 30)
+    assert broker.publish_extra == {"priority": 0, "delivery_mode": 2}
+    assert broker.retry == PublishRetry(5, 1, 2, 30)
+    assert config.delivered_job_retention_s == 86400
+    assert "s3cret" not in repr(config) + repr(config.settings) + "".join(config.notices)
+
+
+def test_every_option_of_the_queue_arrives(tmp_path: Path) -> None:
+    app = """\
+message_queue_url = amqp://broker
+message_queue_consume = on
+message_queue_publish = true
+message_queue_maximum_bytes = 65536
+amqp_key_prefix = site7_
+amqp_consumer_timeout = None
+amqp_connect_ssl_ca_certs = tls/ca.pem
+amqp_connect_ssl_keyfile = /tls/key.pem
+amqp_connect_ssl_certfile = cert.pem
+amqp_connect_ssl_cert_reqs = CERT_NONE
+amqp_connect_ssl_server_hostname = other.example.org
+amqp_publish_retry = true
+amqp_publish_retry_max_retries = none
+amqp_publish_retry_interval_start = 2
+amqp_publish_retry_interval_step = 3
+amqp_publish_retry_interval_max = 4
+amqp_publish_timeout = 5
+amqp_publish_priority = 6
+amqp_publish_delivery_mode = transient
+amqp_heartbeat = off
+amqp_connect_timeout = 8
+amqp_prefetch_count = 9
+amqp_acknowledge = yes
+amqp_ack_republish_time = 10
+amqp_durable = true
+"""
+    environ = {"LWR_CONFIG_MESSAGE_QUEUE_PUBLISH": "no", "LWR_CONFIG_AMQP_CONNECT_SSL_CIPHERS": "HIGH"}
+    config = configured(tmp_path, server="host = None", app=app, environ=environ)
+    queue = config.queue
+    assert queue is not None
+    assert (config.host, config.serves_http) == ("", False)
+    assert (queue.consume, queue.publish, queue.key_prefix, queue.maximum_bytes) == (True, False, "site7_", 65536)
+    assert (queue.acknowledge, queue.republish_after_s) == (True, 10)
+    assert queue.broker == BrokerOptions(
+        url="amqp://broker",
+        tls={
+            "ca_certs": str(tmp_path / "tls/ca.pem"),
+            "certfile": str(tmp_path / "cert.pem"),
+            "keyfile": "/tls/key.pem",
+            "cert_reqs": "cert_none",
+            "server_hostname": "other.example.org",
+            "ciphers": "HIGH",
+        },
+        heartbeat_s=0,
+        connect_timeout_s=8,
+        consumer_timeout_s=None,
+        prefetch_count=9,
+        publish_timeout_s=5,
+        publish_extra={"priority": 6, "delivery_mode": 1},
+        retry=PublishRetry(None, 2, 3, 4),
+    )
+    assert [notice.partition(" ")[0] for notice in config.notices] == ["amqp_durable"]
+    assert origin(config, "amqp_connect_ssl_ciphers") == "LWR_CONFIG_AMQP_CONNECT_SSL_CIPHERS"
+    shown = {line.name: line.shown for line in config.settings}
+    assert {option.name for option in QUEUE_OPTIONS} - set(shown) == {"amqp_connect_ssl_*"}
+    assert shown["message_queue_url"] == "******"
+
+
+@pytest.mark.parametrize(("word", "seconds"), [("True", 30), ("false", 0), ("None", 0), ("580", 580), ("0", 0)])
+def test_words_for_the_heartbeat(tmp_path: Path, word: str, seconds: float) -> None:
+    config = configured(tmp_path, app=f"message_queue_url = amqp://h\namqp_heartbeat = {word}")
+    assert config.queue is not None
+    assert config.queue.broker.heartbeat_s == seconds
+
+
+def test_one_prefix_is_for_one_manager(tmp_path: Path) -> None:
+    app = "message_queue_url = amqp://h\namqp_key_prefix = p_"
+    assert configured(tmp_path, app=app).queue is not None
+    two = "[manager:_default_]\ntype = unqueued\n[manager:b]\ntype = unqueued\n"
+    assert "gives all 2 managers the same queues" in refusal(tmp_path, app=app, managers=two)
+
+
+def test_a_client_has_the_same_options(tmp_path: Path) -> None:
+    given = {"connect_ssl_ca_certs": "ca.pem", "amqp_publish_retry": "false", "acknowledge": "true"}
+    options = broker_options("amqp://u:s3cret@h", given, directory=tmp_path)
+    assert options.tls == {"ca_certs": str(tmp_path / "ca.pem"), "cert_reqs": "cert_required"}
+    assert options.retry.max_retries == 0
+    for url, values, words in (
+        ("amqp://h", {"hartbeat": "1"}, "amqp_hartbeat is not an option. Did you mean amqp_heartbeat?"),
+        ("amqp://h", {"durable": "no"}, "always durable"),
+        ("nats://u:s3cret@h", {}, "must begin with amqp://"),
+        ("", {}, "is empty"),
+    ):
+        with pytest.raises(ConfigError) as refused:
+            broker_options(url, values, directory=tmp_path)
+        assert words in str(refused.value)
+        assert "s3cret" not in str(refused.value)
+
+
+def test_a_queue_needs_kombu() -> None:
+    program = (
+        "import sys; sys.modules['kombu'] = None; from pathlib import Path\n"
+        "from lwr.config.queue import broker_options; broker_options('amqp://h', {}, directory=Path('/'))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "pip install 'lwr[amqp]'" in done.stderr
 
 
 def test_the_samples_explain_every_option_and_can_be_used_as_they_are(tmp_path: Path) -> None:

@@ -41,10 +41,11 @@ def _check(config: Config) -> None:
 
 
 def _verdict(config: Config, ini: Path | None) -> str:
-    scheme = "https" if config.ssl_pem else "http"
+    ways = [f"{'https' if config.ssl_pem else 'http'}://{config.host}:{config.port}/"] if config.serves_http else []
+    ways += [f"message queue at {config.queue.broker.shown}"] if config.queue else []
     managers = ", ".join(f"{manager.name} ({manager.type})" for manager in config.managers.values())
     source = str(ini) if ini else "The defaults (there is no server.ini here)"
-    return f"✓ {source}: good. {scheme}://{config.host}:{config.port}/, managers: {managers}."
+    return f"✓ {source}: good. {', '.join(ways)}, managers: {managers}."
 
 
 def _document(config: Config, what: str, ini: Path | None) -> dict[str, Any]:

@@ -1,15 +1,16 @@
 """What was configured of the message queue: which broker, and how to speak to it.
 
-A server's options and a client's are the same and become the same `BrokerOptions` here. Opens no connection. The
-module of the broker is imported only where a queue is asked for: who uses none needs no kombu.
+A server's options and a client's are the same and become the same `BrokerOptions` here. Opens no connection. Who has
+no queue needs no kombu.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lwr.config import options
 from lwr.config import queue_options as o
@@ -17,9 +18,7 @@ from lwr.config.ini import Entry
 from lwr.config.option import APP, Option, nearest
 from lwr.config.values import Values, claim, parsed
 from lwr.errors import ConfigError
-
-if TYPE_CHECKING:
-    from lwr.transfer.broker import BrokerOptions
+from lwr.transfer.brokerwords import BrokerOptions, PublishRetry
 
 _PREFIX = "amqp_"
 _TLS_PREFIX = o.TLS_OTHERS.name.removesuffix("*")
@@ -59,7 +58,7 @@ def broker_options(url: str, values: Mapping[str, str], *, directory: Path) -> B
         ConfigError: an unknown option, a value or a URL that cannot work; kombu is not installed.
     """
     given = claim(_option_of(name, text) for name, text in values.items())
-    checked = parsed(Entry(o.QUEUE_URL.name, url, "given"), o.QUEUE_URL.parse, secret=True)
+    checked = parsed(Entry("url", url, "of the broker"), o.QUEUE_URL.parse, secret=True)
     return _broker(checked, Values(APP, directory, given))
 
 
@@ -90,13 +89,11 @@ def queue_config(app: Values, notices: list[str]) -> QueueConfig | None:
 
 
 def _broker(url: str, values: Values) -> BrokerOptions:
-    try:
-        from lwr.transfer.broker import BrokerOptions, PublishRetry
-    except ModuleNotFoundError as error:
+    if find_spec("kombu") is None:
         raise ConfigError(
-            f"There is a message queue, and {error.name} is not installed.",
-            "Install what the queue needs: `pip install 'lwr[amqp]'`.",
-        ) from error
+            "There is a message queue, and kombu, by which LWR speaks to it, is not installed.",
+            "Install it: `pip install 'lwr[amqp]'`.",
+        )
     values.get(o.DURABLE)
     retry, max_retries = values.get(o.RETRY), values.get(o.RETRY_MAX)
     return BrokerOptions(
