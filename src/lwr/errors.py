@@ -7,6 +7,7 @@
     |   |-- NotAuthorized       no secret, a wrong one, or two that differ
     |   |-- NotFound            no such job, manager, file or route
     |   |-- Conflict            the job's state does not allow it now
+    |   |   `-- StillEnding     an attempt that is to make way has not ended yet (transient)
     |   |-- TooLarge            more bytes than the server takes
     |   `-- DigestMismatch      the bytes that arrived are not those that were announced (transient)
     |-- ServerError             this machine's fault
@@ -81,6 +82,12 @@ class Conflict(RequestError):
     """The job's state does not allow it now."""
 
     code = "conflict"
+
+
+class StillEnding(Conflict):
+    """An attempt that is to make way for a fresh one has not ended yet."""
+
+    transient = True
 
 
 class TooLarge(RequestError):

@@ -171,9 +171,9 @@ def test_old_records_are_forgotten_with_all_that_belongs_to_them(store: Store) -
 
 def test_abandoned_are_those_that_nobody_will_ask_for(store: Store) -> None:
     made = {state: bring_to(store, state) for state in JobState}
-    found = {job.state for job in store.abandoned(before=100.0, new_before=100.0)}
+    found = {job.state for job in store.abandoned(before=100.0, new_before=100.0, told_before=100.0)}
     assert found == {JobState.NEW, JobState.FAILED, JobState.LOST, JobState.CANCELLED}
-    assert store.abandoned(before=1.0, new_before=1.0) == []
+    assert store.abandoned(before=1.0, new_before=1.0, told_before=1.0) == []
     assert set(made) - found >= TERMINAL - {JobState.FAILED, JobState.LOST, JobState.CANCELLED}
 
 
@@ -189,12 +189,13 @@ def test_everything_is_there_after_the_store_was_opened_again(tmp_path: Path) ->
     second.close()
 
 
-def test_the_state_of_an_earlier_release_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_state_of_an_earlier_release_goes_on(tmp_path: Path, version: int) -> None:
     """Every job is there as it was, and can be moved on by this version's law."""
     state = tmp_path / "state"
     state.mkdir()
     with contextlib.closing(sqlite3.connect(state / "lwr.sqlite")) as old:
-        old.executescript(Path(__file__).with_name("state-of-schema-1.sql").read_text())
+        old.executescript(Path(__file__).with_name(f"state-of-schema-{version}.sql").read_text())
     store = Store(state)
     for word in ("new", "preprocessing", "queued", "running", "postprocessing", "complete", "failed"):
         job = store.current(JobKey("_default_", word))
@@ -207,5 +208,5 @@ def test_the_state_of_an_earlier_release_goes_on(tmp_path: Path) -> None:
     complete = store.current(JobKey("_default_", "complete"))
     assert complete is not None
     assert store.digests(complete) == {"outputs/b": FileDigest(5, 1763000000000000000, 77, bytes(range(32)))}
-    assert Ledger(store).receipt(complete, JobLayout(complete.directory))[0].name == "b"
+    assert "b" in [record.name for record in Ledger(store).receipt(complete, JobLayout(complete.directory))]
     store.close()

@@ -50,6 +50,8 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 
 TERMINAL: frozenset[JobState] = frozenset(state for state, onward in TRANSITIONS.items() if not onward)
 LIVE: frozenset[JobState] = frozenset(TRANSITIONS) - TERMINAL
+#: Ends that are not the command's own, so that asking for the same job again is a wish for a fresh attempt.
+ENDED_BY_OTHERS: frozenset[JobState] = frozenset({_S.FAILED, _S.LOST, _S.CANCELLED})
 CANCELLED_REASON = "cancelled on request"
 _WITH_MANAGER = frozenset({_S.PREPROCESSING, _S.QUEUED, _S.RUNNING})
 
@@ -129,6 +131,7 @@ class Job:
     started_at: float | None = None
     ended_at: float | None = None
     cleaned_at: float | None = None
+    route: str = ""  # how its client is told of it (lwr.core.messages); empty for one that asks
 
     @property
     def terminal(self) -> bool:

@@ -118,9 +118,10 @@ class KillMessage:
 
 @dataclass(frozen=True, slots=True)
 class StatusQuestion:
-    """A job whose state is to be told again."""
+    """A job whose state is to be told again, on the queue of a client's own if it names one (as `SetupMessage`)."""
 
     job_id: str
+    reply: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,12 @@ def job_named(value: Mapping[str, Any]) -> str | None:
         return None
 
 
+def reply_named(value: Mapping[str, Any]) -> str:
+    """The queue of its own on which a client wants to be told, if it can be one: also of a message that is refused."""
+    reply = value.get("status_reply")
+    return reply if isinstance(reply, str) and _REPLY.fullmatch(reply) else ""
+
+
 def read_message(kind: Kind, value: Mapping[str, Any]) -> Message:
     """What the object in a message on a queue of `kind` says.
 
@@ -175,7 +182,7 @@ def read_message(kind: Kind, value: Mapping[str, Any]) -> Message:
     if kind is Kind.KILL:
         return KillMessage(check_job_id(_text(value, "job_id")))
     if kind is Kind.STATUS or value.get("request") == "status":
-        return StatusQuestion(check_job_id(_text(value, "job_id")))
+        return StatusQuestion(check_job_id(_text(value, "job_id")), reply_named(value))
     return _setup(value)
 
 
@@ -219,6 +226,20 @@ def receipt_wanted(kind: Kind, value: Mapping[str, Any]) -> Receipted | None:
     if len(uuid) > 64 or queue != ACKS.get(kind):
         raise BadRequest("`acknowledge_queue` is not the queue for that.", f"It is {kind}_ack.")
     return Receipted(uuid, ACKS[kind])
+
+
+def update(dialect: Dialect, reply: Mapping[str, Any]) -> dict[str, Any]:
+    """The status object of HTTP (`unfinished_reply`, `finished_reply`) in the words of a queue: LWR's readers know no
+    `lost`, and expect that `failed` is not `complete`."""
+    if dialect is Dialect.LWR and reply["status"] in ("failed", "lost"):
+        return {**reply, "status": "failed", "complete": "false"}
+    return dict(reply)
+
+
+def acknowledged(body: Mapping[str, Any], uuid: str) -> dict[str, Any]:
+    """An update that its reader is to acknowledge by that name."""
+    asked = {"acknowledge_queue": Kind.STATUS_UPDATE_ACK.value, "acknowledge_submit_queue": Kind.STATUS_UPDATE.value}
+    return {**body, "acknowledge_uuid": uuid, **asked}
 
 
 def receipt_body(uuid: str) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The composition root: a configuration becomes a running server. The only place that names all concrete classes.
 
-Order of start: store, managers and engine (which takes up the jobs of the last server), then the socket, so that
-nobody is answered by half a server. Order of stop: the socket, requests in flight, engine, store. Jobs go on.
+Order of start: store, managers and engine (which takes up the jobs of the last server), then the message queue and the
+socket, so that nobody is answered by half a server. Order of stop: the socket, requests in flight, queue, engine, store.
+Jobs go on.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
@@ -40,6 +42,7 @@ from lwr.server.http.routing import Router
 from lwr.server.http.status import Watch
 from lwr.server.http.uploads import Uploads
 from lwr.server.ledger import Ledger
+from lwr.server.mailbox import Mailbox
 from lwr.server.moves import Means
 from lwr.server.staging import Stagers
 from lwr.server.store import Store
@@ -49,6 +52,9 @@ from lwr.server.view import ManagerEntry, View
 from lwr.transfer.http import Web
 from lwr.transfer.reach import Reach
 from lwr.transfer.runner import Runner
+
+if TYPE_CHECKING:
+    from lwr.server.amqp import MessageQueue
 
 log = structlog.get_logger("lwr")
 
@@ -78,20 +84,30 @@ def build(config: Config) -> Service:
     ledger = Ledger(store)
     view = View(store, managers, ledger)
     resumable = ResumableUploads(store.database, view, ledger.arrived)
-    retention = Retention(config.failed_job_retention_s, config.record_retention_s)
-    housekeeper = Housekeeper(store, retention, [resumable.expire])
+    mailbox = Mailbox(store.database)
+    retention = Retention(config.failed_job_retention_s, config.delivered_job_retention_s, config.record_retention_s)
+    housekeeper = Housekeeper(store, retention, [resumable.expire, mailbox.expire])
     stagers = _stagers(config, store, ledger)
     engine = Engine(store, view, stagers, housekeeper, ledger)
+    queue = _queue(config, engine, mailbox)
     lookout = Lookout(
         managers,
         view.counts,
         engine.problems,
         stagers.transfers,
-        health=lambda: None,
+        health=queue.health if queue else lambda: None,
         directories=_directories(config),
         started_at=time.time(),
     )
-    return Service(config, store, engine, ledger, resumable, lookout, tls)
+    return Service(config, store, engine, ledger, resumable, queue, lookout, tls)
+
+
+def _queue(config: Config, engine: Engine, mailbox: Mailbox) -> MessageQueue | None:
+    if config.queue is None:
+        return None
+    from lwr.server.amqp import MessageQueue  # who has no queue needs no kombu
+
+    return MessageQueue(config.queue, engine, mailbox, config.managers)
 
 
 def _directories(config: Config) -> tuple[str, ...]:
@@ -123,6 +139,7 @@ class Service:
         engine: Engine,
         ledger: Ledger,
         resumable: ResumableUploads,
+        queue: MessageQueue | None,
         lookout: Lookout,
         tls: ssl.SSLContext | None,
     ) -> None:
@@ -131,6 +148,7 @@ class Service:
         self._engine = engine
         self._ledger = ledger
         self._resumable = resumable
+        self._queue = queue
         self._lookout = lookout
         self._tls = tls
         self._cache: Cache | None = None
@@ -145,6 +163,8 @@ class Service:
         if self._cache is not None:
             self._cache.start()
         self._engine.start()
+        if self._queue is not None:
+            self._queue.start()
 
     async def listen(self, on_ready: Callable[[str], None]) -> None:
         """Answer requests until told to stop; then finish what is in flight, within `shutdown_grace_s`.
@@ -182,6 +202,8 @@ class Service:
 
     def stop(self) -> None:
         """Stop the engine and let go of all threads and files. May be called twice, or unstarted."""
+        if self._queue is not None:
+            self._queue.stop()
         self._engine.stop()
         self._pool.stop()
         self._store.close()

@@ -25,7 +25,7 @@ def _sql(name: str) -> str:
 
 
 #: Steps from version 1 on: the n-th brings a file of version n to version n + 1.
-MIGRATIONS: tuple[str, ...] = (_sql("schema-2.sql"),)
+MIGRATIONS: tuple[str, ...] = (_sql("schema-2.sql"), _sql("schema-3.sql"))
 
 
 class _Request(Generic[T]):

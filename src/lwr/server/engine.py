@@ -24,16 +24,16 @@ from queue import SimpleQueue
 
 import structlog
 
-from lwr.core.job import TERMINAL, Job, JobKey, JobState, Move, check_job_id, conclude
+from lwr.core.job import ENDED_BY_OTHERS, TERMINAL, Job, JobKey, JobState, Move, check_job_id, conclude
 from lwr.core.places import SETUP_AREAS
 from lwr.core.ticket import Adoption, Observation
 from lwr.core.wire import SetupRequest, Submission
-from lwr.errors import Conflict, IllegalMove
+from lwr.errors import Conflict, IllegalMove, StillEnding
 from lwr.faults import fault
 from lwr.server.housekeeping import Housekeeper
 from lwr.server.ledger import Ledger
 from lwr.server.staging import Stagers
-from lwr.server.store import FileDigest, Store
+from lwr.server.store import FileDigest, Origin, Store
 from lwr.server.view import ManagerEntry, View
 
 log = structlog.get_logger("lwr")
@@ -48,9 +48,6 @@ MOST_REPLACING = 2
 GATHER_S = 0.002
 #: Before a step that failed (a full disk) is tried again.
 RETRY_INTERVAL_S = 1.0
-
-
-_ENDED_BY_OTHERS = frozenset({JobState.FAILED, JobState.LOST, JobState.CANCELLED})
 
 
 class Engine:
@@ -82,6 +79,7 @@ class Engine:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._ready = False
+        self.on_move: Callable[[], object] = lambda: None  # told after each move of a job; must be quick
 
     # -- start and stop ------------------------------------------------------------------------------------------
 
@@ -145,15 +143,15 @@ class Engine:
 
     # -- what clients ask ----------------------------------------------------------------------------------------
 
-    def setup(self, key: JobKey, request: SetupRequest) -> Job:
+    def setup(self, key: JobKey, request: SetupRequest, *, patience_s: float = REPLACE_TIMEOUT_S) -> Job:
         """Make a job, or answer for the one that is there (again: see below).
 
         Not submitted yet: the same job. Over: a fresh attempt in the same place, the old tree removed. Submitted or
-        running: it is cancelled and waited for, then a fresh attempt.
+        running: it is cancelled and waited for, so long, then a fresh attempt.
 
         Raises:
             NotFound: no such manager. BadName: the id is not allowed.
-            Conflict: the old attempt does not end, or its directory belongs to somebody else.
+            StillEnding: the old attempt has not ended yet. Conflict: its directory belongs to somebody else.
             Unavailable: the disk is full.
         """
         entry = self.view.entry(key.manager)
@@ -167,8 +165,11 @@ class Engine:
                 self.view.files(job).make(SETUP_AREAS)
                 return job
             if not job.terminal:
-                self.cancel(key)
-                self._wait_until_over(job)
+                if not job.cancel_requested or job.route:
+                    self._store.replace(job)
+                    log.info("job makes way for a fresh attempt", job=str(key))
+                    self._look_again(job.attempt)
+                self._wait_until_over(job, patience_s)
             return self._begin(key, request, entry, self._store.current(key))
 
     def _begin(self, key: JobKey, request: SetupRequest, entry: ManagerEntry, old: Job | None) -> Job:
@@ -204,7 +205,15 @@ class Engine:
             "Move it away on the server, or use another job id.",
         )
 
-    def submit(self, key: JobKey, submission: Submission, setup: SetupRequest | None) -> Job:
+    def submit(
+        self,
+        key: JobKey,
+        submission: Submission,
+        setup: SetupRequest | None,
+        origin: Origin = Origin(),  # noqa: B008  frozen
+        *,
+        patience_s: float = REPLACE_TIMEOUT_S,
+    ) -> Job:
         """Accept a job's description. On return it and all files of the job are on disk for good.
 
         The equal description again: nothing happens and the same job is returned. With `setup` the job is set up
@@ -218,7 +227,7 @@ class Engine:
         if job is None and setup is None:
             raise self.view.unknown(key)
         if setup is not None and (job is None or self._is_resubmission(job, description)):
-            job = self.setup(key, setup)
+            job = self.setup(key, setup, patience_s=patience_s)
         with self._lock(key):
             job = self.view.known(key)
             stored = self._store.submission(job)
@@ -235,7 +244,7 @@ class Engine:
             self._ledger.settle(job)
             fault("submit.before_commit")
             try:
-                job = self._store.submit(job, description, self._clock())
+                job = self._store.submit(job, description, self._clock(), origin)
             except IllegalMove as error:
                 raise Conflict(f"Job {key} was cancelled while it was submitted.") from error
             fault("submit.after_commit")
@@ -247,7 +256,22 @@ class Engine:
         """Whether a description that carries its own set-up asks for a fresh attempt: another one than that which was
         submitted, or the same for a job that did not end by itself. (The same again otherwise is a repeat.)"""
         stored = self._store.submission(job)
-        return stored is not None and (stored[1] != description or job.state in _ENDED_BY_OTHERS)
+        return stored is not None and (stored[1] != description or job.state in ENDED_BY_OTHERS)
+
+    def is_repeat(self, key: JobKey, submission: Submission, *, is_old: bool) -> bool:
+        """Whether a message with its own set-up says what was taken before, so that it changes nothing. Cleaned jobs
+        count: what comes again from the past must not run again.
+
+        Args:
+            is_old: the broker or its sender says that it was sent before, so that the description of any
+                attempt makes it a repeat; otherwise that of the latest, unless this did not end by itself.
+        """
+        description = submission.canonical()
+        job = self.view.latest(key)
+        stored = self._store.submission(job) if job is not None else None
+        if job is not None and stored is not None and stored[1] == description:
+            return is_old or job.state not in ENDED_BY_OTHERS
+        return is_old and self._store.was_submitted(key, description)
 
     def cancel(self, key: JobKey) -> None:
         """Ask for a job to be cancelled; unknown and finished jobs: nothing. The wish is durable on return."""
@@ -380,6 +404,7 @@ class Engine:
             facts = {"reason": job.reason or None, "exit_code": job.exit_code}
             told = {name: fact for name, fact in facts.items() if fact is not None}
             log.info("job moved", job=str(job.key), state=str(job.state), **told)
+        self.on_move()
         with self._changed:
             self._changed.notify_all()
         return {job.attempt: job for job in changed}
@@ -399,7 +424,7 @@ class Engine:
     def _lock(self, key: JobKey) -> threading.Lock:
         return self._locks[hash(key) % len(self._locks)]
 
-    def _wait_until_over(self, job: Job) -> None:
+    def _wait_until_over(self, job: Job, patience_s: float) -> None:
         def over() -> bool:
             now = self._store.by_attempt(job.attempt)
             return now is None or now.terminal
@@ -408,11 +433,11 @@ class Engine:
         if self._replacing.acquire(blocking=False):
             try:
                 with self._changed:
-                    ended = self._changed.wait_for(over, timeout=REPLACE_TIMEOUT_S)
+                    ended = self._changed.wait_for(over, timeout=patience_s)
             finally:
                 self._replacing.release()
         if not ended:
-            raise Conflict(
+            raise StillEnding(
                 f"Job {job.key} was set up again while it ran, and it has not ended yet.",
                 "It is being cancelled; try again in a few seconds.",
             )

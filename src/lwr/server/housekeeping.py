@@ -35,6 +35,7 @@ class Retention:
     """How long things are kept that no client removes, in seconds."""
 
     failed_job_s: float = 7 * 86400.0
+    delivered_job_s: float = 86400.0
     record_s: float = 30 * 86400.0
 
 
@@ -100,7 +101,9 @@ class Housekeeper:
         for chore in self._chores:
             self.later(partial(chore, now))
         kept_s = self._retention.failed_job_s
-        return self._store.abandoned(now - kept_s, now - max(kept_s, LEAST_NEW_S))
+        return self._store.abandoned(
+            now - kept_s, now - max(kept_s, LEAST_NEW_S), now - self._retention.delivered_job_s
+        )
 
     def check_room(self, staging_directory: str) -> None:
         """Raises Unavailable when the disk is too full to take another job."""

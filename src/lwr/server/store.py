@@ -22,7 +22,7 @@ _SEEN_AGAIN = frozenset({JobState.QUEUED, JobState.POSTPROCESSING})
 
 _COLUMNS = (
     "seq, manager, job_id, attempt, state, directory, tool_id, tool_version, cancel_requested, clean_requested, "
-    "handle, exit_code, reason, created_at, submitted_at, started_at, ended_at, cleaned_at"
+    "handle, exit_code, reason, created_at, submitted_at, started_at, ended_at, cleaned_at, route"
 )
 
 
@@ -33,6 +33,22 @@ class Event:
     at: float
     state: JobState
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """How a description came in, where that matters afterwards.
+
+    Args:
+        route: how its client is told of the job (lwr.core.messages), if it is; `SILENT` for a client that is not.
+        killed: the wish to end it was faster.
+    """
+
+    route: str = ""
+    killed: bool = False
+
+
+SILENT = "silent"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,7 @@ def _job(row: sqlite3.Row) -> Job:
         started_at=row["started_at"],
         ended_at=row["ended_at"],
         cleaned_at=row["cleaned_at"],
+        route=row["route"],
     )
 
 
@@ -89,11 +106,15 @@ class Store:
     def by_attempt(self, attempt: str) -> Job | None:
         return self._one("attempt = ?", attempt)
 
+    def numbered(self, seq: int) -> Job | None:
+        """The attempt of that number."""
+        return self._one("seq = ?", seq)
+
     def in_directory(self, directory: str) -> Job | None:
         """The job that has this job directory now."""
         return self._one("directory = ? AND superseded = 0 AND cleaned_at IS NULL", directory)
 
-    def _one(self, condition: str, *values: str) -> Job | None:
+    def _one(self, condition: str, *values: str | int) -> Job | None:
         row = self.database.read().execute(f"SELECT {_COLUMNS} FROM jobs WHERE {condition}", values).fetchone()  # noqa: S608
         return None if row is None else _job(row)
 
@@ -103,7 +124,8 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> int:
             if replaces is not None:
-                connection.execute("UPDATE jobs SET superseded = 1 WHERE seq = ?", (replaces.seq,))
+                connection.execute("UPDATE jobs SET superseded = 1, route = '' WHERE seq = ?", (replaces.seq,))
+                connection.execute("DELETE FROM outbox WHERE seq = ?", (replaces.seq,))
             cursor = connection.execute(
                 "INSERT INTO jobs (manager, job_id, attempt, state, directory, tool_id, tool_version, reason, "
                 "created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -118,7 +140,7 @@ class Store:
             return None
         return self.by_attempt(fresh.attempt)
 
-    def submit(self, job: Job, description: str, at: float) -> Job:
+    def submit(self, job: Job, description: str, at: float, origin: Origin = Origin()) -> Job:  # noqa: B008  frozen
         """Store what the client asked for and move the job to PREPROCESSING, in one transaction; returns it then.
 
         Raises:
@@ -127,7 +149,10 @@ class Store:
 
         def work(connection: sqlite3.Connection) -> Job | None:
             connection.execute("INSERT INTO submissions (seq, description) VALUES (?, ?)", (job.seq, description))
-            connection.execute("UPDATE jobs SET submitted_at = ? WHERE seq = ?", (at, job.seq))
+            connection.execute(
+                "UPDATE jobs SET submitted_at = ?, route = ?, cancel_requested = cancel_requested | ? WHERE seq = ?",
+                (at, origin.route, origin.killed, job.seq),
+            )
             return _move(connection, job.seq, Move(JobState.PREPROCESSING), at)
 
         submitted = self.database.write(work)
@@ -143,6 +168,27 @@ class Store:
             .fetchone()
         )
         return None if row is None else (row["number"], row["description"])
+
+    def was_submitted(self, key: JobKey, description: str) -> bool:
+        """Whether any attempt of a job, also one that was replaced, had this description."""
+        row = (
+            self.database.read()
+            .execute(
+                "SELECT 1 FROM jobs JOIN submissions USING (seq) WHERE manager = ? AND job_id = ? AND description = ?",
+                (*key, description),
+            )
+            .fetchone()
+        )
+        return row is not None
+
+    def replace(self, job: Job) -> None:
+        """Record that the job is to make way for a fresh attempt: it is cancelled, and nothing more is told of it."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE jobs SET cancel_requested = 1, route = '' WHERE seq = ?", (job.seq,))
+            connection.execute("DELETE FROM outbox WHERE seq = ?", (job.seq,))
+
+        self.database.write(work)
 
     def wish(self, job: Job, *, cancel: bool = False, clean: bool = False) -> None:
         """Record that somebody wants the job cancelled or cleaned. States are moved by the engine alone.
@@ -198,14 +244,16 @@ class Store:
         )
         return [(_job(row), row["number"]) for row in rows]
 
-    def abandoned(self, before: float, new_before: float) -> list[Job]:
-        """Jobs with a directory that nobody will ask for: failed, lost or cancelled and unchanged since `before`, or
-        never submitted since `new_before`."""
+    def abandoned(self, before: float, new_before: float, told_before: float) -> list[Job]:
+        """Jobs with a directory that nobody will ask for: failed, lost or cancelled and unchanged since `before`;
+        never submitted since `new_before`; or complete since `told_before`, if they came over a queue and their
+        client has been told."""
         rows = self.database.read().execute(
             f"SELECT {_COLUMNS} FROM jobs WHERE superseded = 0 AND cleaned_at IS NULL "  # noqa: S608
-            "AND (state IN ('failed', 'lost', 'cancelled') AND changed_at < ? OR state = 'new' AND changed_at < ?) "
-            "LIMIT 1000",
-            (before, new_before),
+            "AND (state IN ('failed', 'lost', 'cancelled') AND changed_at < ? OR state = 'new' AND changed_at < ? "
+            "OR state = 'complete' AND changed_at < ? AND route <> '' "
+            "AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.seq = jobs.seq)) LIMIT 1000",
+            (before, new_before, told_before),
         )
         return [_job(row) for row in rows]
 

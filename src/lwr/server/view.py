@@ -81,6 +81,10 @@ class View:
         """How many present jobs are in each state, by manager."""
         return self._store.counts()
 
+    def numbered(self, seq: int) -> Job | None:
+        """The attempt of that number; None when its record is gone."""
+        return self._store.numbered(seq)
+
     def events(self, job: Job) -> list[Event]:
         return self._store.events(job)
 

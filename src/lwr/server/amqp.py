@@ -1,0 +1,232 @@
+"""The server's side of the message queue: one thread that takes messages, one that sends, and how both are.
+
+What messages mean is `lwr.server.inbox`'s, what is sent `lwr.server.outbox`'s; connections are `lwr.transfer.broker`'s.
+A message is acknowledged when what it asked for is on disk. One that cannot be done now is kept unacknowledged and tried
+again; the broker gives a queue no more than `prefetch_count` of them, so that a server without room takes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import structlog
+
+from lwr.config.queue import QueueConfig
+from lwr.core.job import JobKey
+from lwr.core.messages import CONSUMED, Address, Dialect, Kind, address
+from lwr.errors import LwrError, PeerRefused, PeerUnreachable, StillEnding
+from lwr.server.engine import Engine
+from lwr.server.inbox import Inbox, Incoming, Source
+from lwr.server.mailbox import Mailbox
+from lwr.server.outbox import Outbox, Ready
+from lwr.transfer.broker import Consumer, Delivery, Letter, LinkState, Publisher
+from lwr.transfer.retry import growing
+
+log = structlog.get_logger("lwr")
+
+#: Before a message that could not be done is tried again.
+_POSTPONED_S = 0.5
+#: How long a set-up waits for the attempt that it replaces, before it is refused.
+_LONGEST_ENDING_S = 600.0
+#: Before what the broker refuses is sent again; what goes elsewhere is sent meanwhile.
+_REFUSED_S = 30.0
+#: The longest rest of the sender: it looks after its connection then.
+_REST_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class QueueHealth:
+    """How a server stands with its broker.
+
+    Args:
+        broker: its URL, without secrets.
+        consumer, publisher: None for a link that is not configured.
+        waiting_count: what the broker has not confirmed.
+        oldest_at: when the oldest of it was written, seconds since the epoch.
+        handled: how many messages since the start, by (dialect, kind, what came of them).
+    """
+
+    broker: str
+    consumer: LinkState | None
+    publisher: LinkState | None
+    waiting_count: int
+    oldest_at: float | None
+    handled: Mapping[tuple[str, str, str], int]
+
+
+@dataclass(slots=True)
+class _Postponed:
+    """A message that could not be done yet. Times are monotonic."""
+
+    delivery: Delivery
+    incoming: Incoming
+    job: JobKey | None
+    since: float
+    again_at: float = 0.0
+
+
+class MessageQueue:
+    """One per server that is bound to a broker. Every manager is, in both dialects."""
+
+    def __init__(self, config: QueueConfig, engine: Engine, mailbox: Mailbox, managers: Iterable[str]) -> None:
+        self._config = config
+        self._mailbox = mailbox
+        self._outbox = Outbox(mailbox, engine.view, config)
+        self._inbox = Inbox(engine, mailbox, config, self._is_postponed)
+        self._sources = self._bound(managers)
+        self._links: dict[str, LinkState] = {}
+        self._handled: Counter[tuple[str, str, str]] = Counter()
+        self._postponed: list[_Postponed] = []
+        self._blocked: dict[tuple[str, str, str], float] = {}  # until (monotonic)
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._threads = [threading.Thread(target=self._send_all, name="queue-publisher", daemon=True)]
+        if config.consume:
+            self._threads.append(threading.Thread(target=self._consume, name="queue-consumer", daemon=True))
+        engine.on_move = self._wake.set
+
+    def start(self) -> None:
+        """Begin; a broker that is not there is waited for, for ever."""
+        at = time.time()
+        self._links["publisher"] = LinkState(False, at, "not connected yet")
+        if self._config.consume:
+            self._links["consumer"] = LinkState(False, at, "not connected yet")
+        log.info("message queue", broker=self._config.broker.shown, consume=self._config.consume,
+                 publish=self._config.publish)  # fmt: skip
+        if self._config.broker.insecure:
+            log.warning("the broker's certificate is not verified", option="amqp_connect_ssl_cert_reqs")
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Return when both threads are gone. What was not sent waits for the next start. May be called twice."""
+        self._stopping.set()
+        self._wake.set()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+
+    def health(self) -> QueueHealth:
+        """How it stands now. Quick."""
+        count, oldest_at = self._mailbox.waiting()
+        return QueueHealth(
+            broker=self._config.broker.shown,
+            consumer=self._links.get("consumer"),
+            publisher=self._links.get("publisher"),
+            waiting_count=count,
+            oldest_at=oldest_at,
+            handled=dict(self._handled),
+        )
+
+    def _bound(self, managers: Iterable[str]) -> dict[Address, Source]:
+        kinds = (*CONSUMED, Kind.STATUS_UPDATE_ACK) if self._config.acknowledge else CONSUMED
+        return {
+            address(dialect, manager, kind, key_prefix=self._config.key_prefix): Source(dialect, manager, kind)
+            for manager in managers
+            for dialect in Dialect
+            for kind in kinds
+            if dialect is Dialect.PULSAR or kind is not Kind.STATUS_UPDATE_ACK
+        }
+
+    def _told(self, link: str, state: LinkState) -> None:
+        before, self._links[link] = self._links.get(link), state
+        if state.connected:
+            log.info("connected to the broker", link=link)
+        elif before is None or before.connected or before.reason != state.reason:
+            log.warning("the broker is away; trying again", link=link, reason=state.reason)
+
+    # -- taking --------------------------------------------------------------------------------------------------
+
+    def _consume(self) -> None:
+        Consumer(
+            self._config.broker,
+            list(self._sources),
+            self._arrived,
+            on_state=self._consumer_told,
+            on_turn=self._try_postponed,
+        ).run(self._stopping)
+
+    def _consumer_told(self, state: LinkState) -> None:
+        self._postponed.clear()  # what was not acknowledged on a connection that is gone comes again
+        self._told("consumer", state)
+
+    def _arrived(self, delivery: Delivery) -> None:
+        incoming = Incoming(self._sources[delivery.address], delivery.body, delivery.content_type, delivery.redelivered)
+        self._handle(_Postponed(delivery, incoming, None, time.monotonic()))
+
+    def _handle(self, one: _Postponed) -> None:
+        source, result = one.incoming.source, "postponed"
+        try:
+            result = self._inbox.take(one.incoming)
+        except StillEnding as error:
+            if time.monotonic() - one.since > _LONGEST_ENDING_S:
+                self._inbox.give_up(one.incoming, error)
+                result = "refused"
+        except LwrError as error:
+            log.warning("a message is tried again", queue=one.delivery.address.queue, reason=str(error))
+        except Exception:
+            log.exception("a message is tried again", queue=one.delivery.address.queue)
+        self._handled[source.dialect.value, source.kind.value, result] += 1
+        if result == "postponed":
+            one.again_at = time.monotonic() + _POSTPONED_S
+            one.job = one.job or self._inbox.job_of(one.incoming)
+            self._postponed.append(one)
+        else:
+            one.delivery.ack()
+            self._wake.set()
+
+    def _try_postponed(self) -> None:
+        due = [one for one in self._postponed if one.again_at <= time.monotonic()]
+        if due:
+            self._postponed = [one for one in self._postponed if one not in due]
+            for one in due:
+                self._handle(one)
+
+    def _is_postponed(self, key: JobKey) -> bool:
+        return any(one.job == key for one in self._postponed)
+
+    # -- sending -------------------------------------------------------------------------------------------------
+
+    def _send_all(self) -> None:
+        publisher = Publisher(self._config.broker, on_state=lambda state: self._told("publisher", state))
+        pauses = growing(0.5, 30.0, 2.0)
+        while not self._stopping.is_set():
+            self._wake.clear()
+            ready = None
+            try:
+                ready = self._outbox.next(self._blocked_now())
+                if ready is None:
+                    self._rest(publisher)
+                    continue
+                publisher.publish(Letter(ready.to, ready.body, headers=ready.headers, message_id=ready.message_id))
+                self._outbox.sent(ready)
+                pauses = growing(0.5, 30.0, 2.0)
+            except PeerRefused as error:
+                self._refused(ready, error)
+            except PeerUnreachable:
+                self._stopping.wait(next(pauses))  # the link's state says why
+            except Exception as error:
+                log.exception("sending is tried again", reason=str(error))
+                self._stopping.wait(next(pauses))
+        publisher.close()
+
+    def _rest(self, publisher: Publisher) -> None:
+        publisher.rest(0.0)
+        self._wake.wait(self._outbox.pause_s(_REST_S))
+
+    def _blocked_now(self) -> list[tuple[str, str, str]]:
+        now = time.monotonic()
+        self._blocked = {where: until for where, until in self._blocked.items() if until > now}
+        return list(self._blocked)
+
+    def _refused(self, ready: Ready | None, error: PeerRefused) -> None:
+        if ready is None:
+            self._stopping.wait(_REST_S)
+            return
+        posted = ready.posted
+        log.error("the broker refuses a message", queue=ready.to.queue, job=str(posted.key), reason=str(error))
+        self._blocked[posted.key.manager, posted.route, posted.kind] = time.monotonic() + _REFUSED_S

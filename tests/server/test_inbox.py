@@ -1,0 +1,380 @@
+"""What messages do and what is answered, with a real engine and store, and no broker: each answer is read from the outbox."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lwr.config.queue import QueueConfig
+from lwr.core.job import JobKey, JobState
+from lwr.core.messages import DEAD, Dialect, Kind
+from lwr.core.ticket import Phase
+from lwr.errors import StillEnding, Unavailable
+from lwr.server.inbox import MOST_RETURNS, Inbox, Incoming, Source
+from lwr.server.mailbox import Mailbox
+from lwr.server.outbox import Outbox, Ready, fitted
+from lwr.transfer.brokerwords import BrokerOptions
+from tests.server.test_engine import KEY, Bench
+
+JSON = "application/json"
+SETUP = {"job_id": "7", "command_line": "echo hi", "setup_params": {"job_id": "7", "tool_id": None}}
+
+
+class Post:
+    """An engine's bench with an inbox and an outbox, as a server has them."""
+
+    def __init__(self, directory: Path, *, publish: bool = True, acknowledge: bool = False) -> None:
+        self.config = QueueConfig(
+            broker=BrokerOptions("memory://"), consume=True, publish=publish, key_prefix="", maximum_bytes=100_000,
+            acknowledge=acknowledge, republish_after_s=30.0,
+        )  # fmt: skip
+        self.bench = Bench(directory)
+        self.postponed: set[JobKey] = set()
+        self.bind()
+
+    def bind(self) -> None:
+        self.mailbox = Mailbox(self.bench.store.database)
+        self.inbox = Inbox(
+            self.bench.engine, self.mailbox, self.config, lambda key: key in self.postponed, lambda: self.bench.now
+        )
+        self.outbox = Outbox(self.mailbox, self.bench.engine.view, self.config, lambda: self.bench.now)
+
+    def restart(self) -> None:
+        self.bench.restart()
+        self.bind()
+
+    def give(
+        self,
+        kind: Kind,
+        value: Mapping[str, Any] | bytes,
+        *,
+        dialect: Dialect = Dialect.PULSAR,
+        manager: str = "_default_",
+        content_type: str = JSON,
+        redelivered: bool = False,
+    ) -> str:
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
+        return self.inbox.take(Incoming(Source(dialect, manager, kind), body, content_type, redelivered))
+
+    def sent(self) -> list[tuple[str, Any]]:
+        """All that is to be sent, as (queue, body), confirmed."""
+        return [(ready.to.queue, json.loads(ready.body)) for ready in self.letters()]
+
+    def letters(self) -> list[Ready]:
+        letters = []
+        while (ready := self.outbox.next()) is not None:
+            self.outbox.sent(ready)
+            letters.append(ready)
+        return letters
+
+    def statuses(self) -> list[str]:
+        return [body["status"] for _, body in self.sent()]
+
+    def end(self, exit_code: int = 0) -> None:
+        job = self.bench.until(KEY, lambda job: job.state in (JobState.QUEUED, JobState.RUNNING))
+        self.bench.see(job, Phase.RUNNING)
+        self.bench.see(job, Phase.ENDED, exit_code)
+        self.bench.until(KEY, lambda job: job.terminal)
+
+    def cancelled(self) -> None:
+        job = self.bench.until(KEY, lambda job: job.state in (JobState.QUEUED, JobState.RUNNING))
+        self.bench.see(job, Phase.ENDED, 137)
+        self.bench.until(KEY, lambda job: job.state is JobState.CANCELLED)
+
+    def attempts(self) -> int:
+        return len(self.bench.store.jobs(None, None, 100, None))
+
+
+@pytest.fixture
+def post(tmp_path: Path) -> Iterator[Post]:
+    post = Post(tmp_path)
+    yield post
+    post.bench.close()
+
+
+def test_a_job_is_told_where_it_came_from(post: Post) -> None:
+    assert post.give(Kind.SETUP, SETUP, dialect=Dialect.LWR) == "taken"
+    post.end(3)
+    assert [(queue, body["status"], body["job_id"]) for queue, body in post.sent()] == [
+        ("lwr__status_update", "running", "7"),
+        ("lwr__status_update", "complete", "7"),
+    ]
+
+
+def test_a_job_of_a_named_manager_is_told_in_pulsars_words(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP, manager="b")
+    job = post.bench.until(JobKey("b", "7"), lambda job: job.state is JobState.QUEUED)
+    post.bench.see(job, Phase.REFUSED, reason="no such partition")
+    post.bench.until(JobKey("b", "7"), lambda job: job.terminal)
+    ((queue, body),) = post.sent()
+    assert queue == "pulsar_b__status_update"
+    assert (body["status"], body["complete"]) == ("failed", "true")
+    assert "no such partition" in body["stderr"]
+
+
+def test_lwrs_readers_hear_failed_in_their_way(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP, dialect=Dialect.LWR)
+    job = post.bench.until(KEY, lambda job: job.state is JobState.QUEUED)
+    post.bench.see(job, Phase.GONE, reason="nobody knows")
+    post.bench.until(KEY, lambda job: job.state is JobState.LOST)
+    ((_, body),) = post.sent()
+    assert (body["status"], body["complete"]) == ("failed", "false")
+    assert "nobody knows" in body["stderr"]
+
+
+def test_a_reply_queue_and_a_receipt_for_a_client_of_ours(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP | {"status_reply": "run_1"}, dialect=Dialect.LWR)
+    post.end()
+    (_, running), (queue, body) = post.sent()
+    assert queue == "lwr__status_update_run_1"
+    assert "receipt" not in running
+    assert body["receipt"]["job_id"] == "7"
+
+
+@pytest.mark.parametrize("redelivered", [True, False])
+def test_the_same_again_changes_nothing_and_is_answered(post: Post, redelivered: bool) -> None:
+    post.give(Kind.SETUP, SETUP)
+    post.bench.until(KEY, lambda job: job.state is JobState.QUEUED)
+    assert post.give(Kind.SETUP, SETUP, redelivered=redelivered) == "repeated"
+    assert post.statuses() == ["queued"]
+    post.end()
+    assert post.give(Kind.SETUP, SETUP, redelivered=redelivered) == "repeated"
+    letters = post.letters()
+    assert [json.loads(ready.body)["status"] for ready in letters] == ["running", "complete", "complete"]
+    assert letters[1].body == letters[2].body
+    assert post.attempts() == 1
+
+
+def test_the_same_again_is_a_fresh_attempt_when_it_failed_unless_it_is_old(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP)
+    job = post.bench.until(KEY, lambda job: job.state is JobState.QUEUED)
+    post.bench.see(job, Phase.REFUSED, reason="no")
+    post.bench.until(KEY, lambda job: job.terminal)
+    assert post.give(Kind.SETUP, SETUP, redelivered=True) == "repeated"
+    assert post.attempts() == 1
+    assert post.give(Kind.SETUP, SETUP) == "taken"
+    assert post.attempts() == 2
+    post.end()
+    assert post.statuses() == ["running", "complete"]  # of the old attempt nothing was sent yet, and nothing is
+
+
+def test_an_old_message_of_an_earlier_attempt_changes_nothing(post: Post) -> None:
+    first, second = SETUP, SETUP | {"command_line": "echo other"}
+    post.give(Kind.SETUP, first)
+    post.end()
+    assert post.give(Kind.SETUP, second) == "taken"
+    assert post.give(Kind.SETUP, first, redelivered=True) == "repeated"
+    assert post.attempts() == 2
+
+
+def test_another_description_waits_until_the_old_attempt_has_ended_silently(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP)
+    post.bench.until(KEY, lambda job: job.state is JobState.QUEUED)
+    other = SETUP | {"command_line": "echo other"}
+    with pytest.raises(StillEnding):
+        post.give(Kind.SETUP, other)
+    post.cancelled()
+    assert post.give(Kind.SETUP, other) == "taken"
+    post.end()
+    assert post.statuses() == ["running", "complete"]
+
+
+def test_what_was_cleaned_long_ago_does_not_run_again(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP)
+    post.end()
+    before = post.letters()[-1].body
+    post.bench.engine.clean(KEY)
+    assert post.give(Kind.SETUP, SETUP) == "repeated"
+    (again,) = post.letters()
+    assert again.body == before
+    assert post.attempts() == 1
+
+
+def test_kill_ends_a_job_which_is_told(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP)
+    post.bench.until(KEY, lambda job: job.state is JobState.QUEUED)
+    assert post.give(Kind.KILL, {"job_id": "7"}) == "taken"
+    post.cancelled()
+    assert post.statuses() == ["cancelled"]
+    assert post.give(Kind.KILL, {"job_id": "7"}) == "repeated"
+    assert post.sent() == []
+
+
+def test_a_kill_that_was_faster_than_its_set_up_wins(post: Post) -> None:
+    post.give(Kind.KILL, {"job_id": "7"})
+    assert post.give(Kind.SETUP, SETUP) == "taken"
+    post.bench.until(KEY, lambda job: job.state is JobState.CANCELLED)
+    assert post.bench.manager.tickets == {}
+    assert post.statuses() == ["cancelled"]
+    assert post.give(Kind.SETUP, SETUP, redelivered=True) == "repeated"
+    assert post.give(Kind.SETUP, SETUP) == "taken"  # a kill counts for one set-up
+    post.end()
+
+
+def test_a_kill_is_for_the_attempt_that_waits(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP)
+    post.bench.until(KEY, lambda job: job.state is JobState.QUEUED)
+    other = SETUP | {"command_line": "echo other"}
+    with pytest.raises(StillEnding):
+        post.give(Kind.SETUP, other)
+    post.postponed.add(KEY)
+    post.give(Kind.KILL, {"job_id": "7"})
+    post.cancelled()
+    assert post.give(Kind.SETUP, other) == "taken"
+    post.bench.until(KEY, lambda job: job.state is JobState.CANCELLED)
+    assert post.statuses() == ["cancelled"]
+
+
+@pytest.mark.parametrize("kind", [Kind.STATUS, Kind.SETUP])
+def test_questions_are_answered_on_the_exchange_that_they_came_by(post: Post, kind: Kind) -> None:
+    post.give(Kind.SETUP, SETUP)
+    post.bench.until(KEY, lambda job: job.state is JobState.QUEUED)
+    question = {"request": "status", "job_id": "7", "force_noack": True}
+    assert post.give(kind, question, dialect=Dialect.LWR) == "answered"
+    assert post.sent() == [("lwr__status_update", {"complete": "false", "status": "queued", "job_id": "7"})]
+    post.give(kind, question | {"job_id": "unknown"})
+    ((queue, body),) = post.sent()
+    assert (queue, body["status"], body["job_id"]) == ("pulsar__status_update", "lost", "unknown")
+
+
+def test_a_sender_that_wants_to_hear_of_it_does_each_time(post: Post) -> None:
+    name = str(uuid.uuid4())
+    asked = {"acknowledge_uuid": name, "acknowledge_queue": "setup_ack", "acknowledge_submit_queue": "setup"}
+    post.give(Kind.SETUP, SETUP | asked)
+    post.bench.until(KEY, lambda job: job.state is JobState.QUEUED)
+    assert post.sent() == [("pulsar__setup_ack", {"acknowledge_uuid_response": name})]
+    post.give(Kind.KILL, {"job_id": "7"})
+    post.cancelled()
+    assert post.give(Kind.SETUP, SETUP | asked | {"force_noack": True}) == "repeated"
+    assert post.attempts() == 1
+    assert [queue for queue, _ in post.sent()] == [f"pulsar__{name}" for name in
+                                                   ("status_update", "status_update", "setup_ack")]  # fmt: skip
+
+
+def test_our_updates_wait_for_their_readers_answer_where_that_was_agreed(tmp_path: Path) -> None:
+    post = Post(tmp_path, acknowledge=True)
+    post.give(Kind.SETUP, SETUP)
+    post.end()
+    running, complete = post.letters()
+    told = json.loads(complete.body)
+    assert (told["acknowledge_queue"], told["acknowledge_submit_queue"]) == ("status_update_ack", "status_update")
+    post.bench.now += 31
+    (again,) = post.letters()
+    assert again.body == complete.body
+    assert post.give(Kind.STATUS_UPDATE_ACK, {"acknowledge_uuid_response": told["acknowledge_uuid"]}) == "taken"
+    post.bench.now += 10_000
+    assert post.letters() == []
+    post.bench.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "content_type"),
+    [
+        (Kind.SETUP, b"{", JSON),
+        (Kind.SETUP, b"\x80\x04}q\x00.", "application/x-python-serialize"),
+        (Kind.SETUP, b"job_id: 7", "application/x-yaml"),
+        (Kind.SETUP, b"\xff\xfe{\x00}\x00", JSON),
+        (Kind.SETUP, b"[1]", JSON),
+        (Kind.SETUP, b'{"command_line": "id"}', JSON),
+        (Kind.SETUP, b'{"job_id": "../7", "command_line": "id"}', JSON),
+        (Kind.SETUP, b'{"job_id": 7, "command_line": "id"}', JSON),
+        (Kind.SETUP, b'{"job_id": "7", "command_line": "id", "setup_params": [1]}', JSON),
+        (Kind.SETUP, b'{"job_id": "7", "command_line": "id", "env": [{"name": "a b", "value": ""}]}', JSON),
+        (Kind.SETUP, b'{"job_id": "7", "command_line": ["id"]}', JSON),
+        (Kind.SETUP, b'{"job_id": "7", "command_line": "id", "status_reply": "../x"}', JSON),
+        (Kind.SETUP, b'{"job_id": "7", "command_line": "id", "acknowledge_uuid": "u", "acknowledge_queue": "lwr_dead"}',
+         JSON),
+        (Kind.SETUP, b"[" * 100_000, JSON),
+        (Kind.SETUP, b'{"job_id": "7", "command_line": "' + b"x" * 100_000 + b'"}', JSON),
+        (Kind.KILL, b"{}", JSON),
+        (Kind.KILL, b'{"job_id": "a/b"}', JSON),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_understood_is_a_dead_letter_and_nothing_runs(
+    post: Post, kind: Kind, value: bytes, content_type: str
+) -> None:
+    assert post.give(kind, value, content_type=content_type) == "refused"
+    letters = post.letters()
+    dead = [ready for ready in letters if ready.to == DEAD]
+    assert len(dead) == 1
+    assert dead[0].message_id
+    headers = dead[0].headers
+    assert (headers["lwr-queue"], headers["lwr-exchange"]) == (f"pulsar__{kind}", "pulsar")
+    assert headers["lwr-reason"]
+    assert value.startswith(dead[0].body)
+    assert (len(value) > 100_000) is ("lwr-cut" in headers)
+    named = kind is Kind.SETUP and headers["lwr-job"] == "7"
+    assert [json.loads(ready.body)["status"] for ready in letters if ready.to != DEAD] == ["failed"] * named
+    assert post.attempts() == 0
+
+
+def test_a_bad_message_does_not_fail_a_job_that_lives(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP)
+    post.bench.until(KEY, lambda job: job.state is JobState.QUEUED)
+    post.give(Kind.SETUP, SETUP | {"env": 7})
+    assert [body["status"] for queue, body in post.sent() if queue != DEAD.queue] == ["queued"]
+    post.end()
+    assert post.statuses() == ["running", "complete"]
+
+
+def test_a_refused_set_up_is_answered_with_failed_and_a_sentence(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP)
+    assert post.give(Kind.SETUP, SETUP, manager="b") == "refused"  # both share a staging directory
+    ((queue, body),) = post.sent()
+    assert (queue, body["status"]) == ("pulsar_b__status_update", "failed")
+    assert "staging_directory" in body["stderr"]
+    assert body["returncode"] == 1
+
+
+def test_a_message_that_ends_the_server_each_time_is_buried(post: Post) -> None:
+    """As if the server had died in each `take`: nothing is written but the count."""
+    for _ in range(MOST_RETURNS):
+        post.mailbox.came_back(hashlib.sha256(json.dumps(SETUP).encode()).digest(), 1.0)
+    assert post.give(Kind.SETUP, SETUP, redelivered=True) == "refused"
+    assert [ready.to.queue for ready in post.letters()] == ["lwr_dead", "pulsar__status_update"]
+    assert post.attempts() == 0
+
+
+def test_a_message_that_waits_for_room_is_not_counted(post: Post) -> None:
+    full = post.bench.directory / "staging"
+    for _ in range(MOST_RETURNS + 2):
+        full.rename(full.with_name("away"))
+        with pytest.raises(Unavailable):
+            post.give(Kind.SETUP, SETUP, redelivered=True)
+        full.with_name("away").rename(full)
+    assert post.give(Kind.SETUP, SETUP, redelivered=True) == "taken"
+
+
+def test_what_was_not_sent_is_sent_after_a_restart_with_the_same_bytes(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP)
+    post.end()
+    ready = post.outbox.next()
+    assert ready is not None
+    post.restart()
+    again = post.outbox.next()
+    assert again is not None
+    assert again.body == ready.body
+    assert post.statuses() == ["running", "complete"]
+
+
+def test_a_server_that_does_not_publish_tells_nothing(tmp_path: Path) -> None:
+    post = Post(tmp_path, publish=False)
+    post.give(Kind.SETUP, SETUP)
+    post.end()
+    assert post.sent() == []
+    post.bench.close()
+
+
+def test_what_is_too_large_for_a_message_is_left_out_and_named() -> None:
+    reply = {"job_id": "7", "status": "complete", "working_directory_contents": ["x" * 100] * 100, "stdout": "short"}
+    assert json.loads(fitted(reply, 100_000)) == reply
+    small = json.loads(fitted(reply, 1000))
+    assert small["working_directory_contents"] == []
+    assert small["left_out"] == ["working_directory_contents"]
+    assert small["stdout"] == "short"
