@@ -1,0 +1,325 @@
+"""One line to a broker, by kombu: made, kept alive, read, written, closed. The only module that knows kombu.
+
+py-amqp waits for answers without a bound, verifies no certificate by itself, sends no heartbeats unasked, and raises
+whatever it stumbles over; here each wait is bounded, and what comes out is an `LwrError`. A line that raised is spent:
+its maker makes another one. Not thread-safe. Must not know jobs or what messages say.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import kombu
+
+from lwr.core.messages import Address
+from lwr.errors import LwrError, PeerUnreachable
+from lwr.transfer.brokerfaults import check_files, meaning
+from lwr.transfer.brokerwords import BrokerOptions, Letter, Place
+
+#: How long the broker has for answering a good-bye; after that it learns it by the closed connection.
+_GOODBYE_S = 1.0
+#: py-amqp spins on a frame that has come in half, if it is to wait no time at all.
+_SHORTEST_WAIT_S = 0.001
+
+
+@dataclass(eq=False, slots=True)
+class Delivery:
+    """A message that the broker handed out. It is the broker's until `ack`, and comes again if that never happens.
+
+    Args:
+        body: as it came: never unpacked, decoded or decompressed.
+        redelivered: it was handed out before, perhaps to somebody else; transports other than AMQP may not know.
+    """
+
+    address: Address
+    body: bytes = field(repr=False)
+    content_type: str
+    content_encoding: str
+    headers: Mapping[str, Any] = field(repr=False)
+    redelivered: bool
+    message_id: str
+    _line: Line = field(repr=False)
+    _tag: Any = field(repr=False)
+    _settled: bool = field(default=False, repr=False)
+
+    def ack(self) -> None:
+        """It was dealt with. Settled before: nothing happens. On a line that is gone nothing happens: the broker delivers again."""
+        self._settle("basic_ack")
+
+    def give_back(self) -> None:
+        """It goes back into its queue, to be handed out at once. On a line that is gone: as `ack`."""
+        self._settle("basic_reject", requeue=True)
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for `ack` or `give_back`, and these can still reach the broker."""
+        return not self._settled and self._line.spent is None
+
+    def _settle(self, verb: str, **how: bool) -> None:
+        if not self._settled:
+            self._settled = True
+            self._line.settle(verb, self._tag, **how)
+
+
+class Line:
+    """A connection with one channel; spent after the first error.
+
+    Raises, where nothing else is said:
+        PeerUnreachable, PeerRefused, ConfigError: in the words of `brokerfaults`.
+    """
+
+    def __init__(self, options: BrokerOptions, place: Place) -> None:
+        """Connect; each step of it takes at most `connect_timeout_s`."""
+        #: Why nothing goes over this line any more.
+        self.spent: LwrError | None = None
+        #: The broker has said that it is short of memory or disk and takes no messages.
+        self.blocked = False
+        self._options = options
+        self._place = place
+        self._is_amqp = place.scheme == "amqp"
+        self._declared: set[Address] = set()
+        self._sent = 0
+        self._unconfirmed: set[int] = set()
+        self._nacked: set[int] = set()
+        self._returned: set[str] = set()
+        try:
+            with self._guarded("connecting"):
+                self._connection = self._made()
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def _made(self) -> Any:
+        options, place = self._options, self._place
+        if not self._is_amqp:
+            timeouts = {
+                "socket_connect_timeout": options.connect_timeout_s,
+                "socket_timeout": options.publish_timeout_s,
+            }
+            redis = place.scheme.startswith("redis")
+            return kombu.Connection(place.url, transport_options=timeouts if redis else {})
+        user, password = place.login or (None, None)
+        by_certificate = place.login is None and place.tls is not None and "certfile" in place.tls
+        return kombu.Connection(
+            place.host, user, password, place.vhost, place.port,
+            transport="pyamqp",
+            ssl=dict(place.tls) if place.tls is not None else False,
+            login_method="EXTERNAL" if by_certificate else None,
+            connect_timeout=options.connect_timeout_s,
+            heartbeat=max(1, round(options.heartbeat_s)) if options.heartbeat_s else 0,
+            transport_options={
+                "socket_settings": _socket_settings(options),
+                "on_blocked": self._on_blocked,
+                "on_unblocked": self._on_unblocked,
+            },
+        )  # fmt: skip
+
+    def _open(self) -> None:
+        if self._place.tls is not None:
+            check_files(self._place.tls)
+        self._connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+        self._bound_waits(self._options.connect_timeout_s)
+        self._channel = self._connection.channel()
+        if self._is_amqp:
+            # Else a body becomes text when it says so of itself.
+            self._channel.auto_decode = False
+            for event, handler in (
+                ("basic_ack", self._on_ack), ("basic_nack", self._on_nack), ("basic_return", self._on_return)
+            ):  # fmt: skip
+                self._channel.events[event].add(handler)
+
+    def _bound_waits(self, timeout_s: float) -> None:
+        """Whatever answer is waited for without a bound of its own has this one from now on."""
+        if self._is_amqp and (connected := self._connection.connection) is not None and connected.connected:
+            connected.transport.sock.settimeout(timeout_s)
+
+    @contextmanager
+    def _guarded(self, doing: str) -> Iterator[None]:
+        """Everything that comes out of kombu becomes an LwrError, and ends this line.
+
+        That is OSError, its own errors, those of py-amqp, ssl and redis; and of lines that broke at a bad moment, or
+        frames that are none, also AttributeError, KeyError, struct.error, UnicodeDecodeError.
+        """
+        try:
+            yield
+        except Exception as error:
+            self.spent = meaning(error, self._place, doing)
+            raise self.spent from error
+
+    def declare(self, address: Address) -> int:
+        """Make exchange, queue and binding, unless they are there; returns how many messages wait in the queue."""
+        with self._guarded(f"declaring the queue {address.queue}"):
+            self._channel.exchange_declare(exchange=address.exchange, type="direct", durable=True, auto_delete=False)
+            made = self._channel.queue_declare(queue=address.queue, durable=True, exclusive=False, auto_delete=False)
+            self._channel.queue_bind(queue=address.queue, exchange=address.exchange, routing_key=address.queue)
+        self._declared.add(address)
+        return int(made.message_count)
+
+    def consume(
+        self, addresses: Sequence[Address], on_delivery: Callable[[Delivery], None], on_cancel: Callable[[str], None]
+    ) -> None:
+        """Declare these queues, and have their messages handed out in `drain`.
+
+        `on_cancel` is called with the name of a queue of which no more will be handed out: it was deleted.
+        """
+        for address in addresses:
+            self.declare(address)
+        with self._guarded("consuming"):
+            # In RabbitMQ the count is of each consumer on the channel, and not of all of them.
+            self._channel.basic_qos(0, self._options.prefetch_count, False)
+            for address in addresses:
+
+                def deliver(message: Any, address: Address = address) -> None:
+                    on_delivery(self._delivery(address, message))
+
+                self._channel.basic_consume(
+                    queue=address.queue, no_ack=False, consumer_tag=address.queue, callback=deliver, on_cancel=on_cancel
+                )
+
+    def drain(self, timeout_s: float) -> None:
+        """Wait for something from the broker, at most so long, and have it handled. Sends heartbeats when due."""
+        if self.spent is not None:
+            raise self.spent
+        with self._guarded("waiting for messages"):
+            self._drain(timeout_s)
+
+    def _drain(self, timeout_s: float) -> None:
+        try:
+            self._connection.drain_events(timeout=max(timeout_s, _SHORTEST_WAIT_S))
+        except TimeoutError as error:
+            if error.errno == errno.ETIMEDOUT:  # the system has given the connection up; else nothing came
+                raise
+        if self._options.heartbeat_s and self._connection.supports_heartbeats:
+            self._connection.heartbeat_check()
+
+    def get(self, address: Address) -> Delivery | None:
+        """The next message of a queue; None if none waits."""
+        with self._guarded(f"reading the queue {address.queue}"):
+            message = self._channel.basic_get(queue=address.queue, no_ack=False)
+            return None if message is None else self._delivery(address, message)
+
+    def _delivery(self, address: Address, message: Any) -> Delivery:
+        properties = message.properties
+        if not self._is_amqp:  # there kombu's own message has them, elsewhere
+            properties = {
+                **properties, "application_headers": message.headers,
+                "content_type": message.content_type, "content_encoding": message.content_encoding,
+            }  # fmt: skip
+        body = message.body
+        return Delivery(
+            address=address,
+            body=body.encode("utf-8", "surrogateescape") if isinstance(body, str) else bytes(body),
+            content_type=properties.get("content_type") or "",
+            content_encoding=properties.get("content_encoding") or "",
+            headers=properties.get("application_headers") or {},
+            redelivered=bool(message.delivery_info.get("redelivered")),
+            message_id=str(properties.get("message_id") or ""),
+            _line=self,
+            _tag=message.delivery_tag,
+        )
+
+    def settle(self, verb: str, tag: Any, **how: bool) -> None:
+        """Acknowledge or give back. Never raises; an error ends the line, and the next `drain` tells it."""
+        if self.spent is None:
+            with suppress(LwrError), self._guarded("acknowledging"):
+                getattr(self._channel, verb)(tag, **how)
+
+    def publish(self, letters: Sequence[Letter]) -> list[LwrError | None]:
+        """Publish in this order, and wait until the broker has answered for all, at most `publish_timeout_s`.
+
+        Returns for each letter None if the broker has confirmed it, or why it may not have it. Never raises; see
+        `spent` for what became of the line. Other transports than AMQP confirm nothing: sent is confirmed there.
+        """
+        first, trouble = self._sent + 1, None
+        try:
+            self._send_all(letters)
+        except LwrError as error:
+            trouble = error
+        return [self._outcome(tag, letter.address, trouble) for tag, letter in enumerate(letters, first)]
+
+    def _send_all(self, letters: Sequence[Letter]) -> None:
+        self._returned.clear()
+        for address in dict.fromkeys(letter.address for letter in letters):
+            if address not in self._declared:
+                self.declare(address)
+        with self._guarded("publishing"):
+            if self._is_amqp and not self._sent:
+                self._channel.confirm_select()
+            until = time.monotonic() + self._options.publish_timeout_s
+            for letter in letters:
+                self._send(letter)
+            while self._unconfirmed:
+                if (left_s := until - time.monotonic()) <= 0:
+                    raise TimeoutError
+                self._drain(min(left_s, 0.5))
+
+    def _send(self, letter: Letter) -> None:
+        extra = {name: value for name, value in self._options.publish_extra.items() if value is not None}
+        message = self._channel.prepare_message(
+            letter.body,
+            priority=extra.pop("priority", None),
+            content_type=letter.content_type,
+            content_encoding=letter.content_encoding,
+            headers=dict(letter.headers),
+            properties={
+                "delivery_mode": 2,
+                **({"message_id": letter.message_id} if letter.message_id else {}),
+                **extra,
+            },
+        )
+        care = {"mandatory": True, "timeout": self._options.publish_timeout_s} if self._is_amqp else {}
+        self._sent += 1
+        if self._is_amqp:
+            self._unconfirmed.add(self._sent)
+        self._channel.basic_publish(message, exchange=letter.address.exchange, routing_key=letter.address.queue, **care)
+
+    def _outcome(self, tag: int, address: Address, trouble: LwrError | None) -> LwrError | None:
+        if address.queue in self._returned:
+            self._declared.discard(address)
+            return PeerUnreachable(f"No queue {address.queue} took the message: it was deleted at this moment.")
+        if tag in self._nacked:
+            return PeerUnreachable(
+                f"The broker could not store a message for {address.queue}.",
+                "Is the queue bounded (a policy with max-length), or the broker in trouble? See its log.",
+            )
+        return trouble if tag > self._sent or tag in self._unconfirmed else None
+
+    def _on_ack(self, tag: int, multiple: bool) -> None:
+        self._unconfirmed = {other for other in self._unconfirmed if (other > tag if multiple else other != tag)}
+
+    def _on_nack(self, tag: int, multiple: bool) -> None:
+        before = self._unconfirmed
+        self._on_ack(tag, multiple)
+        self._nacked |= before - self._unconfirmed
+
+    def _on_return(self, _error: Exception, _exchange: str, routing_key: str, _message: Any) -> None:
+        self._returned.add(routing_key)
+
+    def _on_blocked(self, _reason: str) -> None:
+        self.blocked = True
+
+    def _on_unblocked(self) -> None:
+        self.blocked = False
+
+    def close(self) -> None:
+        """Say good-bye, if that is of use, and close. Returns within about a second; may be called twice."""
+        # Whatever goes wrong here, the line is given up, and the broker learns it by the connection's end.
+        with suppress(Exception):
+            self._bound_waits(_GOODBYE_S)
+            if self.spent is not None and self._is_amqp:
+                self._connection.collect()
+            self._connection.release()
+        self.spent = self.spent or PeerUnreachable("The line to the broker was closed.")
+
+
+def _socket_settings(options: BrokerOptions) -> dict[int, int]:
+    """py-amqp gives a connection up when anything that it sent is without receipt for 1 s: too soon for long ways."""
+    option = getattr(socket, "TCP_USER_TIMEOUT", None)
+    return {} if option is None else {option: int((2 * options.heartbeat_s or 60) * 1000)}

@@ -1,0 +1,205 @@
+"""How to reach a message broker, and what goes to it and comes from it: the words that both sides share.
+
+Opens no connection and needs no kombu. A URL holds a password: nothing here shows one.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from lwr.core.messages import Address
+from lwr.errors import ConfigError
+
+#: What `publish_extra` may set: properties of an AMQP message that do not change where it goes or what it says.
+EXTRAS = ("priority", "delivery_mode", "expiration", "type", "app_id", "user_id")
+_TRUE = ("true", "yes", "on", "y", "t", "1")
+_FALSE = ("false", "no", "off", "n", "f", "0")
+_TLS_TEXTS = ("ca_certs", "certfile", "keyfile", "server_hostname", "ciphers")
+_TLS_VERSIONS = ("tls_minimum_version", "tls_maximum_version")
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRetry:
+    """How often a client publishes again what could not be published, and the pauses between, which grow by a step.
+
+    Args:
+        max_retries: after the first try; None for no bound.
+    """
+
+    max_retries: int | None = 5
+    interval_start_s: float = 1.0
+    interval_step_s: float = 2.0
+    interval_max_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One broker of a URL. `tls` is None without TLS, else what py-amqp takes; `login` is None if the URL has none."""
+
+    scheme: str
+    host: str
+    port: int
+    vhost: str
+    tls: Mapping[str, object] | None
+    login: tuple[str, str] | None = field(repr=False)
+    url: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerOptions:
+    """Which broker, and how to speak to it. Looked at when it is made; files of TLS are looked at when it connects.
+
+    Args:
+        url: as kombu has it: `amqp://user:password@host:port/vhost`, with `amqps` or `?ssl=1` for TLS; several, with
+            `;` between them, are tried in turn. Transports other than AMQP are kombu's (`redis`, `memory`).
+        tls: `amqp_connect_ssl_*` by the rest of their names; any of them means TLS. Certificates are verified, and the
+            host's name too, unless `cert_reqs` is `cert_none`.
+        heartbeat_s: how often each side says that it is there; silence of twice as long ends the line; 0: never.
+        connect_timeout_s: for each part of making a line, and for each answer of the broker but a confirm.
+        consumer_timeout_s: the longest wait for a message before the consumer looks around; None: it chooses.
+        prefetch_count: messages of each queue that were not acknowledged yet.
+        publish_timeout_s: until the broker has confirmed.
+        publish_extra: properties of every message that is published, `EXTRAS`; None is none.
+        retry: for clients; a server tries for ever.
+
+    Raises:
+        ConfigError: a part that cannot work. No password is in it.
+    """
+
+    url: str = field(repr=False)
+    tls: Mapping[str, str] | None = None
+    heartbeat_s: float = 30.0
+    connect_timeout_s: float = 10.0
+    consumer_timeout_s: float | None = 0.2
+    prefetch_count: int = 32
+    publish_timeout_s: float = 30.0
+    publish_extra: Mapping[str, object] = field(default_factory=dict)
+    retry: PublishRetry = field(default_factory=PublishRetry)
+    places: tuple[Place, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if odd := sorted(set(self.publish_extra) - set(EXTRAS)):
+            raise ConfigError(f"amqp_publish_{odd[0]} cannot be set.", f"These can: {', '.join(EXTRAS)}.")
+        places = tuple(_place(piece, self.tls) for piece in self.url.split(";") if piece)
+        if not places:
+            raise ConfigError("The URL of the broker is empty.", "It is like amqp://user:password@host:5672/vhost.")
+        object.__setattr__(self, "places", places)
+
+    @property
+    def shown(self) -> str:
+        """The URL without password and query, for people."""
+        return ";".join(map(masked, self.url.split(";")))
+
+    @property
+    def insecure(self) -> bool:
+        """It speaks TLS, and with anybody who says to be the broker."""
+        return any(place.tls and place.tls["cert_reqs"] == ssl.CERT_NONE for place in self.places)
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message to be published; persistent unless the options say otherwise."""
+
+    address: Address
+    body: bytes
+    content_type: str = "application/json"
+    headers: Mapping[str, str | int] = field(default_factory=dict)
+    message_id: str = ""
+    content_encoding: str = "utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkState:
+    """Whether a line to the broker stands, since when (seconds since the epoch), and if not, why; no secret in it."""
+
+    connected: bool
+    since: float
+    reason: str = ""
+
+
+def masked(url: str) -> str:
+    """A URL without password and query, whatever else is odd in it: all up to the last `@` is a login."""
+    scheme, slashes, rest = url.partition("://")
+    if not slashes:
+        scheme, rest = "", url
+    login, at, place = rest.rpartition("@")
+    user = login.partition(":")[0] if slashes else ""
+    return scheme + slashes + (f"{user}:**@" if at else "") + place.partition("?")[0]
+
+
+def _place(url: str, tls: Mapping[str, str] | None) -> Place:
+    try:
+        parts = urlsplit(url)
+        host, port = unquote(parts.hostname or ""), parts.port or 0
+    except ValueError as error:  # its text may have a part of the password
+        raise ConfigError(
+            f"The URL of the broker cannot be read: {masked(url)}.",
+            "A special character in its password is written as %XX: / is %2F, @ is %40, # is %23.",
+        ) from error
+    if not parts.scheme:
+        raise ConfigError(f"The URL of the broker has no scheme: {masked(url)}.", "It begins with amqp:// or amqps://.")
+    login = None
+    if parts.username is not None:
+        login = unquote(parts.username), unquote(parts.password or "")
+    wants_tls = _wants_tls(parts, tls)
+    return Place(
+        scheme="amqp" if parts.scheme == "amqps" else parts.scheme,
+        host=host or "localhost",
+        port=port or {"redis": 6379}.get(parts.scheme, 5671 if wants_tls else 5672),
+        vhost=unquote(parts.path[1:]) or "/",
+        tls=_tls(tls or {}, host or "localhost") if wants_tls else None,
+        login=login,
+        url=url,
+    )
+
+
+def _wants_tls(parts: SplitResult, tls: Mapping[str, str] | None) -> bool:
+    if parts.scheme not in ("amqp", "amqps"):
+        if tls is not None:
+            raise ConfigError(
+                f"amqp_connect_ssl_* says nothing to {parts.scheme}.", "kombu takes it from the URL of that transport."
+            )
+        return False
+    query = dict(parse_qsl(parts.query, keep_blank_values=True))
+    wanted = _true(query.pop("ssl", "false"))
+    if query:
+        raise ConfigError(
+            f"The broker's URL cannot say {sorted(query)[0]!r}.",
+            "Only `ssl` may stand after the `?`; all else has an option of its own, amqp_...",
+        )
+    if parts.fragment:
+        raise ConfigError("The URL of the broker has a #.", "A # in a password is written as %23.")
+    return wanted or tls is not None or parts.scheme == "amqps"
+
+
+def _true(text: str) -> bool:
+    if text.lower() not in _TRUE + _FALSE:
+        raise ConfigError("`ssl` in the broker's URL is neither true nor false.", "Write ?ssl=true, or amqps://.")
+    return text.lower() in _TRUE
+
+
+def _tls(given: Mapping[str, str], host: str) -> dict[str, object]:
+    """What py-amqp takes: it verifies nothing that it is not told to."""
+    texts = dict(given)
+    reqs = texts.pop("cert_reqs", "cert_required").upper()
+    if reqs not in ssl.VerifyMode.__members__:
+        raise ConfigError(f"amqp_connect_ssl_cert_reqs cannot be {reqs.lower()}.", "It is cert_required or cert_none.")
+    verify = ssl.VerifyMode[reqs]
+    tls: dict[str, object] = {"cert_reqs": verify}
+    # With a name, py-amqp also checks it; that cannot stand with a certificate that nobody looks at.
+    name = texts.pop("server_hostname", host)
+    tls["server_hostname"] = None if verify == ssl.CERT_NONE else name
+    for version in _TLS_VERSIONS:
+        if text := texts.pop(version, ""):
+            if text not in ssl.TLSVersion.__members__:
+                raise ConfigError(f"amqp_connect_ssl_{version} cannot be {text}.", "It is TLSv1_2 or TLSv1_3.")
+            tls[version] = ssl.TLSVersion[text]
+    if odd := sorted(set(texts) - set(_TLS_TEXTS)):
+        raise ConfigError(
+            f"amqp_connect_ssl_{odd[0]} is nothing that TLS can be told.",
+            f"It can: cert_reqs, {', '.join((*_TLS_TEXTS, *_TLS_VERSIONS))}.",
+        )
+    return tls | texts
