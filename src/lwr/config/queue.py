@@ -6,6 +6,7 @@ no queue needs no kombu.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -89,7 +90,8 @@ def queue_config(app: Values, notices: list[str]) -> QueueConfig | None:
 
 
 def _broker(url: str, values: Values) -> BrokerOptions:
-    if find_spec("kombu") is None:
+    # Once it is imported it stands in the place of its module without a spec, and cannot be looked for.
+    if "kombu" not in sys.modules and find_spec("kombu") is None:
         raise ConfigError(
             "There is a message queue, and kombu, by which LWR speaks to it, is not installed.",
             "Install it: `pip install 'lwr[amqp]'`.",
