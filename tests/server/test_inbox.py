@@ -19,7 +19,7 @@ from lwr.errors import StillEnding, Unavailable
 from lwr.server.inbox import MOST_RETURNS, Inbox, Incoming, Source
 from lwr.server.mailbox import Mailbox
 from lwr.server.outbox import Outbox, Ready, fitted
-from lwr.transfer.brokerwords import BrokerOptions
+from lwr.transfer.broker import BrokerOptions
 from tests.server.test_engine import KEY, Bench
 
 JSON = "application/json"

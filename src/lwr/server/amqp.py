@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -18,7 +18,7 @@ import structlog
 from lwr.config.queue import QueueConfig
 from lwr.core.job import JobKey
 from lwr.core.messages import CONSUMED, Address, Dialect, Kind, address
-from lwr.errors import LwrError, PeerRefused, PeerUnreachable, StillEnding
+from lwr.errors import LwrError, PeerUnreachable, StillEnding
 from lwr.server.engine import Engine
 from lwr.server.inbox import Inbox, Incoming, Source
 from lwr.server.mailbox import Mailbox
@@ -83,7 +83,8 @@ class MessageQueue:
         self._postponed: list[_Postponed] = []
         self._blocked: dict[tuple[str, str, str], float] = {}  # until (monotonic)
         self._stopping = threading.Event()
-        self._wake = threading.Event()
+        self._wake = threading.Event()  # there is something to send
+        self._back = threading.Event()  # the broker may be there again
         self._threads = [threading.Thread(target=self._send_all, name="queue-publisher", daemon=True)]
         if config.consume:
             self._threads.append(threading.Thread(target=self._consume, name="queue-consumer", daemon=True))
@@ -106,6 +107,7 @@ class MessageQueue:
         """Return when both threads are gone. What was not sent waits for the next start. May be called twice."""
         self._stopping.set()
         self._wake.set()
+        self._back.set()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
@@ -136,6 +138,7 @@ class MessageQueue:
         before, self._links[link] = self._links.get(link), state
         if state.connected:
             log.info("connected to the broker", link=link)
+            self._back.set()
         elif before is None or before.connected or before.reason != state.reason:
             log.warning("the broker is away; trying again", link=link, reason=state.reason)
 
@@ -193,9 +196,10 @@ class MessageQueue:
 
     def _send_all(self) -> None:
         publisher = Publisher(self._config.broker, on_state=lambda state: self._told("publisher", state))
-        pauses = growing(0.5, 30.0, 2.0)
+        pauses = _pauses()
         while not self._stopping.is_set():
             self._wake.clear()
+            self._back.clear()
             ready = None
             try:
                 ready = self._outbox.next(self._blocked_now())
@@ -204,14 +208,16 @@ class MessageQueue:
                     continue
                 publisher.publish(Letter(ready.to, ready.body, headers=ready.headers, message_id=ready.message_id))
                 self._outbox.sent(ready)
-                pauses = growing(0.5, 30.0, 2.0)
-            except PeerRefused as error:
-                self._refused(ready, error)
+                pauses = _pauses()
+                continue
             except PeerUnreachable:
-                self._stopping.wait(next(pauses))  # the link's state says why
-            except Exception as error:
-                log.exception("sending is tried again", reason=str(error))
-                self._stopping.wait(next(pauses))
+                pass  # the link's state says why
+            except LwrError as error:
+                self._refused(ready, error)
+                continue
+            except Exception:
+                log.exception("sending is tried again")
+            self._back.wait(next(pauses))
         publisher.close()
 
     def _rest(self, publisher: Publisher) -> None:
@@ -223,10 +229,16 @@ class MessageQueue:
         self._blocked = {where: until for where, until in self._blocked.items() if until > now}
         return list(self._blocked)
 
-    def _refused(self, ready: Ready | None, error: PeerRefused) -> None:
-        if ready is None:
+    def _refused(self, ready: Ready | None, error: LwrError) -> None:
+        """What cannot be sent now makes way for the rest."""
+        if ready is None:  # the store does not answer
+            log.warning("sending is tried again", reason=str(error))
             self._stopping.wait(_REST_S)
             return
         posted = ready.posted
-        log.error("the broker refuses a message", queue=ready.to.queue, job=str(posted.key), reason=str(error))
+        log.error("a message is not taken", queue=ready.to.queue, job=str(posted.key), reason=str(error))
         self._blocked[posted.key.manager, posted.route, posted.kind] = time.monotonic() + _REFUSED_S
+
+
+def _pauses() -> Iterator[float]:
+    return growing(0.5, 10.0, 2.0)

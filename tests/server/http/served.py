@@ -132,9 +132,15 @@ class Served:
 
 @contextmanager
 def served(
-    directory: Path, *, secret: str = "", options: str = "", server_options: str = "", grace_s: int = 1
+    directory: Path,
+    *,
+    secret: str = "",
+    options: str = "",
+    server_options: str = "",
+    grace_s: int = 1,
+    arguments: Mapping[str, str] | None = None,
 ) -> Iterator[Served]:
-    """A server in a thread, stopped at the end."""
+    """A server in a thread, stopped at the end. `arguments` are those of its command line."""
     ini = write_configuration(
         directory,
         port=free_port(),
@@ -142,7 +148,7 @@ def served(
         options=f"shutdown_grace_s = {grace_s}\n{options}",
         server_options=server_options,
     )
-    service = build(load(ini, {}))
+    service = build(load(ini, {}, arguments=arguments))
     ready = threading.Event()
     urls: list[str] = []
 
