@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     _add_serve(sub)
     _add_run(sub)
     _add_jobs(sub)
+    _add_status(sub)
     _add_verify(sub)
     _add_check(sub)
     _add_config(sub)
@@ -267,6 +268,21 @@ def _add_jobs(sub: _Sub[argparse.ArgumentParser]) -> None:
         leaf.add_argument("ids", nargs="+", metavar="ID", help="the jobs")
     for leaf in (newest, *others):
         _add_server(leaf)
+
+
+def _add_status(sub: _Sub[argparse.ArgumentParser]) -> None:
+    command = _add_command(
+        sub,
+        "status",
+        "show how a server is: managers, message queue, disks",
+        "Show how a server is: its managers and their jobs, its message queue, its disks, and what keeps it from\n"
+        "taking jobs. Exits with 0 when it takes jobs, with 1 when it does not.\n\n"
+        "examples:\n"
+        "  lwr status\n"
+        "  lwr status --url unix:/srv/lwr/persisted_data/lwr.sock --watch",
+    )
+    command.add_argument("--watch", action="store_true", help="look again every two seconds, until Ctrl-C")
+    _add_server(command)
 
 
 def _add_verify(sub: _Sub[argparse.ArgumentParser]) -> None:

@@ -172,3 +172,33 @@ def test_a_cut_answer_is_told_from_a_line_that_was_never_there() -> None:
         ):
             answer.body()
         lines.close()
+
+
+def test_a_server_behind_a_unix_socket(tmp_path: Path) -> None:
+    """It is asked for the path behind its own, as `localhost`, and no proxy comes in between."""
+    heard: list[bytes] = []
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "lwr.sock"))
+        server.listen()
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                heard.append(connection.recv(65536))
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK")
+
+        peer = threading.Thread(target=serve)
+        peer.start()
+        assert ask(f"unix:{tmp_path}/lwr.sock/managers/long/") == b"OK"
+        peer.join(DEADLINE_S)
+    assert heard[0].startswith(b"GET /managers/long/x HTTP/1.1\r\nHost: localhost\r\n")
+
+
+def test_a_socket_without_a_server(tmp_path: Path) -> None:
+    url = f"unix:{tmp_path}/lwr.sock/"
+    with pytest.raises(PeerUnreachable, match=r"lwr\.sock.*No such file"):
+        ask(url)
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "lwr.sock"))
+        with pytest.raises(PeerUnreachable, match="Connection refused"):
+            ask(url)

@@ -2,9 +2,9 @@
 
 One request is one call: sent once, without following redirects. Every way in which it can go wrong comes out as an
 error of `lwr.errors`. Proxies and certificates come from the environment (`HTTPS_PROXY`, `NO_PROXY`,
-`REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`, `SSL_CERT_FILE`). On `http.client`: for each of a thousand small files requests
-takes three times its processor time, and urllib3 twice, more than all the rest of sending one. Must not know what is
-asked.
+`REQUESTS_CA_BUNDLE`, `CURL_CA_BUNDLE`, `SSL_CERT_FILE`); a Unix socket of this machine needs neither. On `http.client`:
+for each of a thousand small files requests takes three times its processor time, and urllib3 twice, more than all the
+rest of sending one. Must not know what is asked.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from requests.utils import DEFAULT_CA_BUNDLE_PATH, get_auth_from_url, get_environ_proxies, select_proxy
 from urllib3.util import make_headers, wait_for_read
 
+from lwr.client.endpoint import socket_of
 from lwr.errors import BadRequest, BadTransfer, LwrError, PeerRefused, PeerUnreachable
 from lwr.transfer.bodies import PIECE_BYTES
 from lwr.transfer.interrupt import Interrupt
@@ -58,18 +59,40 @@ class Answer:
             yield piece
 
 
+class _SocketConnection(HTTPConnection):
+    """HTTP over a Unix socket; the server is told that it is `localhost`."""
+
+    def __init__(self, path: str, timeout_s: float) -> None:
+        super().__init__("localhost", timeout=timeout_s)
+        self._path = path
+
+    def connect(self) -> None:
+        made = socket.socket(socket.AF_UNIX)
+        try:
+            made.settimeout(self.timeout)
+            made.connect(self._path)
+        except BaseException:
+            made.close()
+            raise
+        self.sock = made
+
+
 @dataclass(frozen=True, slots=True)
 class _Route:
-    """How the server is reached. `proxy` is host and port of one; `proxy_headers` are for it, `tls` for the server."""
+    """How the server is reached. `proxy` is host and port of one; `proxy_headers` are for it, `tls` for the server.
+    A Unix socket needs neither."""
 
     host: str
     port: int
     tls: ssl.SSLContext | None
     proxy: tuple[str, int] | None
     proxy_headers: Mapping[str, str]
+    socket_path: str = ""
 
     def connection(self, timeout_s: float) -> HTTPConnection:
         """One that is not open yet."""
+        if self.socket_path:
+            return _SocketConnection(self.socket_path, timeout_s)
         host, port = self.proxy or (self.host, self.port)
         if self.tls is None:
             return HTTPConnection(host, port, timeout=timeout_s)
@@ -97,7 +120,8 @@ class Lines:
         parts = urlsplit(url)
         # A proxy is told the whole address, if nothing hides it.
         self._absolute = self._route.proxy is not None and self._route.tls is None
-        self._origin = f"{parts.scheme}://{parts.netloc}"
+        at_socket = self._route.socket_path
+        self._origin = f"unix:{at_socket}" if at_socket else f"{parts.scheme}://{parts.netloc}"
 
     def close(self) -> None:
         while self._idle:
@@ -219,6 +243,10 @@ def _translated(what: str, url: str, interrupt: Interrupt) -> Iterator[None]:
 
 
 def _route(url: str) -> _Route:
+    if path := socket_of(url):
+        if not hasattr(socket, "AF_UNIX"):
+            raise BadRequest("This platform has no Unix sockets.", "Ask the server at a port of its own.")
+        return _Route("localhost", 0, None, None, {}, path)
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     plain = f"[{host}]" if ":" in host else host

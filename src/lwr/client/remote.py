@@ -297,6 +297,13 @@ class RemoteServer:
         reply = self._patiently(lambda: self._http.ask_json("GET", f"jobs/{_part(job_id)}", {}, f"show job {job_id}"))
         return reply if isinstance(reply, dict) else {}
 
+    def server_status(self) -> dict[str, Any]:
+        """How the server itself is (lwr.server.http.status): one request, tried once. LWR's own servers only."""
+        reply = self._http.ask_json("GET", "status", {}, "ask how the server is")
+        if not isinstance(reply, dict) or not isinstance(reply.get("ready"), bool):
+            raise PeerRefused("Could not ask how the server is: it does not say.", "Only LWR's own servers do.")
+        return reply
+
     def receipt(self, job_id: str) -> dict[str, Any]:
         """What the server knows of each file of a job (lwr.core.receipt). LWR's own servers only."""
         path = f"jobs/{_part(job_id)}/receipt"

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     if args.daemon:
         return _start(args, pid_file, config)
     with _daemon().pid_file(pid_file) if args.pid_file else contextlib.nullcontext():
-        return _serve(config, config.log_file, lambda url: _say(args, f"LWR answers at {url}", {"url": url}))
+        return _serve(config, config.log_file, lambda url: _say(args, _answers(url), {"url": url}))
 
 
 def _configure(args: argparse.Namespace, ini: Path | None) -> Config:
@@ -94,10 +94,16 @@ def _start(args: argparse.Namespace, pid_file: Path, config: Config) -> int:
     pid, url = daemon.start(pid_file, log_file, lambda on_ready: _serve(config, str(log_file), on_ready))
     _say(
         args,
-        f"LWR answers at {url} (process {pid}, log in {log_file})",
+        f"{_answers(url)} (process {pid}, log in {log_file})",
         {"url": url, "pid": pid, "log_file": str(log_file)},
     )
     return 0
+
+
+def _answers(url: str) -> str:
+    if url.startswith("unix:"):
+        return f"LWR opens no port; `lwr status --url {url}` shows how it is"
+    return f"LWR answers at {url}"
 
 
 def _stop(args: argparse.Namespace, pid_file: Path, deadline_s: float) -> int:

@@ -131,4 +131,4 @@ def _queue(queue: QueueHealth) -> dict[str, Any]:
 
 
 def _link(link: LinkState | None) -> dict[str, Any] | None:
-    return link and {"connected": link.connected, "since": link.since, "reason": link.reason}
+    return None if link is None else {"connected": link.connected, "since": link.since, "reason": link.reason}
