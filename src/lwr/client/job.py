@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -99,12 +99,13 @@ class RemoteJob(JobOnServer):
         targets = tuple(Path(step.action.path) for step in found.found)
         return Outcome(self.job_id, status, targets, missing, refused, (*self._carrier.records, *others))
 
-    def _not_written(self, told: Iterable[FileRecord], status: RemoteStatus) -> Iterable[str]:
-        """The server's part of the outputs that the job did not write. Also of a server that tells of none of its
-        files: then they are not in the listings."""
+    def _not_written(self, told: Collection[FileRecord], status: RemoteStatus) -> Iterable[str]:
+        """The server's part of the outputs that the job did not write. Of a server that tells of none of its files:
+        those that are not in the listings."""
+        if any(not record.upward for record in told):
+            return names_of(told, FileState.NOT_WRITTEN)
         steps = list(self._plan.staging.outputs_moved_by(Mover.SERVER))
-        unseen = collect_declared(steps, written(status)).missing
-        return dict.fromkeys((*names_of(told, FileState.NOT_WRITTEN), *(step.name for step in unseen)))
+        return (step.name for step in collect_declared(steps, written(status)).missing)
 
 
 def run_job(

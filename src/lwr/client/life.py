@@ -139,7 +139,7 @@ class JobOnServer(ABC):
         on_event: OnEvent,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.job_id = job_id or f"run-{secrets.token_hex(6)}"
+        self.job_id = job_id or new_job_id()
         self._server, self._sleep = server, sleep
         self._travel = travel or Travel()
         self._carrier = Carrier(server.files, on_event, self._travel.at_a_time)
@@ -273,6 +273,11 @@ def live(
     except LwrError as error:
         return replace(outcome, not_cleaned=error.message)
     return outcome
+
+
+def new_job_id() -> str:
+    """An id that no other job has."""
+    return f"run-{secrets.token_hex(6)}"
 
 
 def is_new(server: JobServer, job_id: str) -> bool:
