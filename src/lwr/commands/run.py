@@ -13,19 +13,23 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.markup import escape
 
-from lwr.client import Event, JobRequest, LocalFile, Moved, Outcome, SetUp, Travel, resume_job, run_job
+from lwr.client import Event, JobRequest, LocalFile, Moved, Outcome, RemoteServer, SetUp, Travel, resume_job, run_job
 from lwr.client.job import STREAMS
+from lwr.client.life import new_job_id
 from lwr.client.rules import RuleSet, load_rules
 from lwr.commands.progress import view
-from lwr.commands.terminal import connect, duration, for_people, plain
+from lwr.commands.terminal import connect, connect_queue, duration, for_people, named_broker, plain
 from lwr.core.receipt import FileRecord, FileState, receipt_document
 from lwr.core.staging import Mover
 from lwr.errors import BadRequest, PeerUnreachable, ServerError
+
+if TYPE_CHECKING:
+    from lwr.client.mq import QueueServer
 
 #: LWR could not do its part. As `env`, `timeout` and container engines have it.
 EXIT_NOT_DONE = 125
@@ -42,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     known: list[str] = []
     with (
         tempfile.TemporaryDirectory(prefix="lwr-run-") as streams,
-        connect(args.url, args.token_file, manager=args.manager, memory=_memory(os.environ)) as server,
+        _server(args) as server,
     ):
         request = _request(args, Path(streams))
         server.greet()
@@ -84,12 +88,29 @@ def left_for_later(known: Sequence[str]) -> Iterator[None]:
         raise
 
 
+def _server(args: argparse.Namespace) -> RemoteServer | QueueServer:
+    broker = named_broker(args.url)
+    if not broker:
+        if args.amqp:
+            raise BadRequest("--amqp is for a server behind a broker.", "Give its URL: --url amqp://user@host/vhost.")
+        return connect(args.url, args.token_file, manager=args.manager, memory=_memory(os.environ))
+    args.id = args.id or new_job_id()  # it is part of the name of the job's own queue
+    server = connect_queue(broker, args.token_file, args.amqp, job_id=args.resume or args.id, manager=args.manager)
+    if not args.jobs_directory:
+        raise BadRequest(
+            "Over a queue nobody says where the server keeps its jobs.",
+            "Give --jobs-directory DIR: the server's staging_directory.",
+        )
+    return server
+
+
 def _travel(args: argparse.Namespace) -> Travel:
     if not args.file_actions and not args.remote_transfer:
-        return Travel(at_a_time=args.at_a_time)
+        return Travel(jobs_directory=args.jobs_directory, at_a_time=args.at_a_time)
     rules = load_rules(Path(args.file_actions)) if args.file_actions else RuleSet()
     default = "remote_transfer" if args.remote_transfer else "transfer"
-    return Travel(rules.mapper(default, args.remote_transfer), at_a_time=args.at_a_time)
+    mapper = rules.mapper(default, args.remote_transfer)
+    return Travel(mapper, jobs_directory=args.jobs_directory, at_a_time=args.at_a_time)
 
 
 def _memory(environ: Mapping[str, str]) -> Path:

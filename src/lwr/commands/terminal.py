@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from rich.console import Console
 
 from lwr.client import RemoteServer
 from lwr.errors import BadRequest
+
+if TYPE_CHECKING:
+    from lwr.client.mq import QueueServer
 
 DEFAULT_URL = "http://localhost:8913/"
 
@@ -36,12 +42,64 @@ def connect(
         BadRequest: the file with the secret cannot be read or is empty, or the URL is none.
     """
     base = url or os.environ.get("LWR_URL") or DEFAULT_URL
-    file = token_file or os.environ.get("LWR_TOKEN_FILE")
-    if not token and file:
-        token = _secret(Path(file))
+    token = token or _given_secret(token_file)
     if manager:
         base = f"{base.rstrip('/')}/managers/{manager}/"
     return RemoteServer(base, token, memory=memory)
+
+
+def named_broker(url: str | None) -> str:
+    """The URL of the broker, if the option or else LWR_URL is one of a broker; empty if it is one of a server."""
+    base = url or os.environ.get("LWR_URL") or ""
+    scheme, slashes, _ = base.lower().partition("://")
+    if not slashes or scheme in ("http", "https"):
+        return ""
+    from lwr.config.queue_options import BROKER_SCHEMES  # not for those who speak HTTP: it takes a moment
+
+    return base if scheme in BROKER_SCHEMES else ""
+
+
+def connect_queue(
+    url: str, token_file: str | None, options: Sequence[str], *, job_id: str, manager: str | None
+) -> QueueServer:
+    """The server behind a broker, for one job, told on a queue of the job's own.
+
+    Args:
+        token_file: holds the password of a URL that has a user and none (default: LWR_TOKEN_FILE).
+        options: `NAME=VALUE`, `amqp_*` options as in server.ini.
+
+    Raises:
+        BadRequest, ConfigError: one of them cannot be used, or kombu is not installed.
+    """
+    from lwr.config.queue import broker_options
+
+    values = dict(_setting(text) for text in options)
+    broker = broker_options(_with_password(url, token_file), values, directory=Path.cwd())
+    from lwr.client.mq import QueueServer, reply_name  # needs kombu, which only now is known to be there
+
+    return QueueServer(broker, manager=manager or "_default_", reply=reply_name(job_id))
+
+
+def _setting(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise BadRequest(f"--amqp {name[:40]!r} is not NAME=VALUE.", "For example connect_ssl_ca_certs=ca.pem.")
+    return name, value
+
+
+def _with_password(url: str, token_file: str | None) -> str:
+    scheme, slashes, rest = url.partition("://")
+    user, at, place = rest.rpartition("@")
+    if not at or ":" in user or ";" in url:
+        return url  # it has its password, or nobody logs in, or who is meant is not clear
+    password = quote(_given_secret(token_file), safe="")
+    return f"{scheme}{slashes}{user}:{password}@{place}" if password else url
+
+
+def _given_secret(token_file: str | None) -> str:
+    """What is in the file that the option names, else the environment; empty when neither does."""
+    file = token_file or os.environ.get("LWR_TOKEN_FILE")
+    return _secret(Path(file)) if file else ""
 
 
 def _secret(path: Path) -> str:
@@ -51,7 +109,10 @@ def _secret(path: Path) -> str:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise BadRequest(f"The token file {path} cannot be read: {reason}.", "Correct --token-file.") from error
     if not secret:
-        raise BadRequest(f"The token file {path} is empty.", "Write the server's private_key into it.")
+        raise BadRequest(
+            f"The token file {path} is empty.",
+            "Write the secret into it: the server's private_key, or the broker's password.",
+        )
     return secret
 
 
