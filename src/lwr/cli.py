@@ -55,6 +55,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(sub)
     _add_jobs(sub)
     _add_status(sub)
+    _add_mq(sub)
     _add_verify(sub)
     _add_check(sub)
     _add_config(sub)
@@ -283,6 +284,36 @@ def _add_status(sub: _Sub[argparse.ArgumentParser]) -> None:
     )
     command.add_argument("--watch", action="store_true", help="look again every two seconds, until Ctrl-C")
     _add_server(command)
+
+
+def _add_mq(sub: _Sub[argparse.ArgumentParser]) -> None:
+    mq = sub.add_parser("mq", help="look at the message queue", description="Look at the message queue.")
+    dead = mq.add_subparsers(dest="what", metavar="WHAT", required=True).add_parser(
+        "dead",
+        help="messages that no server could understand",
+        description="Look at the messages that no server could understand, have them handled again, or drop them.\n"
+        "Works on the broker itself; no server needs to run. `lwr mq dead` alone lists them.\n\n"
+        "examples:\n"
+        "  lwr mq dead list --config /etc/lwr/server.ini\n"
+        "  lwr mq dead show 4f0c9a1b\n"
+        "  lwr mq dead replay 4f0c9a1b",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    verbs = dead.add_subparsers(dest="verb", metavar="WHAT")
+    dead.set_defaults(verb="list", json=False, config=None, url=None, exit_error=EXIT_ERROR)
+    for verb, summary, text in (
+        ("list", "all of them", "List the dead letters, the oldest first."),
+        ("show", "all about one", "Show dead letters with what is in them."),
+        ("replay", "send them again to where they came from", "Send dead letters again to the queue they came from."),
+        ("drop", "remove them", "Remove dead letters for good."),
+    ):
+        leaf = _add_command(verbs, verb, summary, text)
+        if verb != "list":
+            leaf.add_argument("ids", nargs="*", metavar="ID", help="its id, or so much of it that no other begins so")
+            leaf.add_argument("--all", action="store_true", help="all of them")
+        leaf.add_argument("--config", metavar="server.ini", help="the server's configuration (default: ./server.ini)")
+        leaf.add_argument("--url", metavar="URL", help="the broker; a password in it stands in the process list")
 
 
 def _add_verify(sub: _Sub[argparse.ArgumentParser]) -> None:

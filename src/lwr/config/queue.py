@@ -91,7 +91,7 @@ def queue_config(app: Values, notices: list[str]) -> QueueConfig | None:
 
 def _broker(url: str, values: Values) -> BrokerOptions:
     # Once it is imported it stands in the place of its module without a spec, and cannot be looked for.
-    if "kombu" not in sys.modules and find_spec("kombu") is None:
+    if sys.modules.get("kombu") is None and find_spec("kombu") is None:
         raise ConfigError(
             "There is a message queue, and kombu, by which LWR speaks to it, is not installed.",
             "Install it: `pip install 'lwr[amqp]'`.",
