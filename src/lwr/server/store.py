@@ -284,9 +284,10 @@ class Store:
 
     def counts(self) -> dict[str, dict[JobState, int]]:
         """How many current jobs, not cleaned, are in each state, by manager."""
+        # Without statistics SQLite would go through all records that are kept of cleaned jobs: twenty times slower.
         rows = self.database.read().execute(
-            "SELECT manager, state, count(*) AS n FROM jobs WHERE superseded = 0 AND cleaned_at IS NULL "
-            "GROUP BY manager, state"
+            "SELECT manager, state, count(*) AS n FROM jobs INDEXED BY jobs_uncleaned "
+            "WHERE superseded = 0 AND cleaned_at IS NULL GROUP BY manager, state"
         )
         counts: dict[str, dict[JobState, int]] = {}
         for row in rows:
