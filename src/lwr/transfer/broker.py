@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 
 from lwr.core.messages import Address
 from lwr.errors import LwrError, PeerRefused, PeerUnreachable
-from lwr.transfer.brokerline import Delivery, Line
+from lwr.transfer.brokerline import BLOCKED, Delivery, Line
 from lwr.transfer.brokerwords import BrokerOptions, Letter, LinkState, PublishRetry, masked
 from lwr.transfer.retry import growing
 
@@ -181,6 +181,8 @@ class Publisher:
         outcomes = line.publish(letters)
         if line.spent is not None:
             self._lost(line.spent)
+        else:
+            self._tell(line)
         return outcomes
 
     def _connected(self) -> Line:
@@ -198,7 +200,7 @@ class Publisher:
                 raise
             self._link.stands()
         if self._line.blocked:
-            raise PeerUnreachable(_BLOCKED)
+            raise PeerUnreachable(BLOCKED)
         return self._line
 
     def rest(self, timeout_s: float) -> None:
@@ -221,7 +223,10 @@ class Publisher:
 
     def _look(self, line: Line, timeout_s: float) -> None:
         line.drain(timeout_s)
-        self._link.tell(connected=not line.blocked, reason=_BLOCKED if line.blocked else "")
+        self._tell(line)
+
+    def _tell(self, line: Line) -> None:
+        self._link.tell(connected=not line.blocked, reason=BLOCKED if line.blocked else "")
 
     def _lost(self, error: LwrError) -> None:
         if self._line is not None:
@@ -229,14 +234,20 @@ class Publisher:
             self._line = None
         self._next_try_at = time.monotonic() + self._link.broke(error)
 
+    def delete(self, address: Address) -> None:
+        """Remove a queue and what is in it. One that is not there: nothing happens. Raises as `publish`. One try."""
+        line = self._connected()
+        try:
+            line.delete(address)
+        except LwrError as error:
+            self._lost(error)
+            raise
+
     def close(self) -> None:
         """Close the line. May be called twice; the next `publish` makes a new one."""
         if self._line is not None:
             self._line.close()
             self._line = None
-
-
-_BLOCKED = "The broker takes no messages now: it is short of memory or disk."
 
 
 def peek(options: BrokerOptions, address: Address, limit: int) -> list[Delivery]:

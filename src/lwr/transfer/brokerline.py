@@ -26,6 +26,7 @@ from lwr.transfer.brokerwords import BrokerOptions, Letter, Place
 _GOODBYE_S = 1.0
 #: py-amqp spins on a frame that has come in half, if it is to wait no time at all.
 _SHORTEST_WAIT_S = 0.001
+BLOCKED = "The broker takes no messages now: it is short of memory or disk."
 
 
 @dataclass(eq=False, slots=True)
@@ -88,46 +89,26 @@ class Line:
         self._unconfirmed: set[int] = set()
         self._nacked: set[int] = set()
         self._returned: set[str] = set()
+        self._raw: Any = None
         try:
             with self._guarded("connecting"):
-                self._connection = self._made()
                 self._open()
         except BaseException:
             self.close()
             raise
 
-    def _made(self) -> Any:
-        options, place = self._options, self._place
-        if not self._is_amqp:
-            timeouts = {
-                "socket_connect_timeout": options.connect_timeout_s,
-                "socket_timeout": options.publish_timeout_s,
-            }
-            redis = place.scheme.startswith("redis")
-            return kombu.Connection(place.url, transport_options=timeouts if redis else {})
-        user, password = place.login or (None, None)
-        by_certificate = place.login is None and place.tls is not None and "certfile" in place.tls
-        return kombu.Connection(
-            place.host, user, password, place.vhost, place.port,
-            transport="pyamqp",
-            ssl=dict(place.tls) if place.tls is not None else False,
-            login_method="EXTERNAL" if by_certificate else None,
-            connect_timeout=options.connect_timeout_s,
-            heartbeat=max(1, round(options.heartbeat_s)) if options.heartbeat_s else 0,
-            transport_options={
-                "socket_settings": _socket_settings(options),
-                "on_blocked": self._on_blocked,
-                "on_unblocked": self._on_unblocked,
-            },
-        )  # fmt: skip
-
     def _open(self) -> None:
         if self._place.tls is not None:
             check_files(self._place.tls)
-        self._connection.ensure_connection(max_retries=0, reraise_as_library_errors=False)
+        # Only its transport is used: a kombu.Connection that was lost is made again by whatever is asked of it, without
+        # the consumers, and after 2 s of sleep.
+        self._client = _client(self._options, self._place)
+        self._transport = self._client.transport
+        self._raw = self._establish()
         self._bound_waits(self._options.connect_timeout_s)
-        self._channel = self._connection.channel()
+        self._channel = self._transport.create_channel(self._raw)
         if self._is_amqp:
+            self._raw.on_blocked, self._raw.on_unblocked = self._on_blocked, self._on_unblocked
             # Else a body becomes text when it says so of itself.
             self._channel.auto_decode = False
             for event, handler in (
@@ -135,10 +116,22 @@ class Line:
             ):  # fmt: skip
                 self._channel.events[event].add(handler)
 
+    def _establish(self) -> Any:
+        """Connect. What fails half-way is in `_raw`, to be closed: py-amqp closes it after some errors only."""
+        if self._is_amqp:
+            make = self._transport.Connection
+
+            def keep(**options: Any) -> Any:
+                self._raw = make(**options)
+                return self._raw
+
+            self._transport.Connection = keep
+        return self._transport.establish_connection()
+
     def _bound_waits(self, timeout_s: float) -> None:
         """Whatever answer is waited for without a bound of its own has this one from now on."""
-        if self._is_amqp and (connected := self._connection.connection) is not None and connected.connected:
-            connected.transport.sock.settimeout(timeout_s)
+        if self._is_amqp and self._raw is not None and self._raw.connected:
+            self._raw.transport.sock.settimeout(timeout_s)
 
     @contextmanager
     def _guarded(self, doing: str) -> Iterator[None]:
@@ -192,12 +185,18 @@ class Line:
 
     def _drain(self, timeout_s: float) -> None:
         try:
-            self._connection.drain_events(timeout=max(timeout_s, _SHORTEST_WAIT_S))
+            self._transport.drain_events(self._raw, timeout=max(timeout_s, _SHORTEST_WAIT_S))
         except TimeoutError as error:
             if error.errno == errno.ETIMEDOUT:  # the system has given the connection up; else nothing came
                 raise
-        if self._options.heartbeat_s and self._connection.supports_heartbeats:
-            self._connection.heartbeat_check()
+        if self._is_amqp:
+            self._transport.heartbeat_check(self._raw)
+
+    def delete(self, address: Address) -> None:
+        """Remove a queue and what is in it. One that is not there: nothing happens."""
+        with self._guarded(f"deleting the queue {address.queue}"):
+            self._channel.queue_delete(queue=address.queue)
+        self._declared.discard(address)
 
     def get(self, address: Address) -> Delivery | None:
         """The next message of a queue; None if none waits."""
@@ -249,16 +248,19 @@ class Line:
         for address in dict.fromkeys(letter.address for letter in letters):
             if address not in self._declared:
                 self.declare(address)
+        self._unconfirmed.clear()
         with self._guarded("publishing"):
             if self._is_amqp and not self._sent:
                 self._channel.confirm_select()
             until = time.monotonic() + self._options.publish_timeout_s
             for letter in letters:
                 self._send(letter)
-            while self._unconfirmed:
-                if (left_s := until - time.monotonic()) <= 0:
-                    raise TimeoutError
+            while self._unconfirmed and (left_s := until - time.monotonic()) > 0:
                 self._drain(min(left_s, 0.5))
+            if self._unconfirmed and not self.blocked:
+                raise TimeoutError
+        if self._unconfirmed:  # they may yet be confirmed, and the line is good
+            raise PeerUnreachable(BLOCKED)
 
     def _send(self, letter: Letter) -> None:
         extra = {name: value for name, value in self._options.publish_extra.items() if value is not None}
@@ -311,12 +313,32 @@ class Line:
     def close(self) -> None:
         """Say good-bye, if that is of use, and close. Returns within about a second; may be called twice."""
         # Whatever goes wrong here, the line is given up, and the broker learns it by the connection's end.
-        with suppress(Exception):
-            self._bound_waits(_GOODBYE_S)
-            if self.spent is not None and self._is_amqp:
-                self._connection.collect()
-            self._connection.release()
+        if self._raw is not None:
+            with suppress(Exception):
+                self._bound_waits(_GOODBYE_S)
+                if self.spent is None or not self._is_amqp:
+                    self._transport.close_connection(self._raw)
+            with suppress(Exception):
+                if self._is_amqp:
+                    self._raw.collect()
         self.spent = self.spent or PeerUnreachable("The line to the broker was closed.")
+
+
+def _client(options: BrokerOptions, place: Place) -> Any:
+    if place.scheme != "amqp":
+        timeouts = {"socket_connect_timeout": options.connect_timeout_s, "socket_timeout": options.publish_timeout_s}
+        return kombu.Connection(place.url, transport_options=timeouts if place.scheme.startswith("redis") else {})
+    user, password = place.login or (None, None)
+    by_certificate = place.login is None and place.tls is not None and "certfile" in place.tls
+    return kombu.Connection(
+        place.host, user, password, place.vhost, place.port,
+        transport="pyamqp",
+        ssl=dict(place.tls) if place.tls is not None else False,
+        login_method="EXTERNAL" if by_certificate else None,
+        connect_timeout=options.connect_timeout_s,
+        heartbeat=max(1, round(options.heartbeat_s)) if options.heartbeat_s else 0,
+        transport_options={"socket_settings": _socket_settings(options)},
+    )  # fmt: skip
 
 
 def _socket_settings(options: BrokerOptions) -> dict[int, int]:
