@@ -65,9 +65,14 @@ class Client:
         self._publisher.close()
 
 
+def in_ini(url: str) -> str:
+    """A URL as it is written in an ini file."""
+    return url.replace("%", "%%")
+
+
 @contextmanager
 def serving(directory: Path, url: str, options: str = "") -> Iterator[RunningServer]:
-    with RunningServer(directory, options=f"message_queue_url = {url}\n{options}") as server:
+    with RunningServer(directory, options=f"message_queue_url = {in_ini(url)}\n{options}") as server:
         yield server
 
 
@@ -148,7 +153,7 @@ def test_a_server_that_is_killed_in_between_loses_and_repeats_nothing(
     tmp_path: Path, url: str, client: Client, point: str
 ) -> None:
     count = tmp_path / "count"
-    server = RunningServer(tmp_path, options=f"message_queue_url = {url}")
+    server = RunningServer(tmp_path, options=f"message_queue_url = {in_ini(url)}")
     client.setup("1", f"echo x >> {count}")
     server.spawn(fault=point)
     server.wait()
@@ -157,7 +162,9 @@ def test_a_server_that_is_killed_in_between_loses_and_repeats_nothing(
         client.setup("2")
         client.until("2", "complete")
     assert count.read_text() == "x\n"
-    assert set(client.states("1")) <= {"running", "complete"}
+    assert {state for state in client.states("1") if state in ("complete", "failed", "lost", "cancelled")} == {
+        "complete"
+    }
     ends = {body for body, update in zip(client.bodies, client.updates, strict=True) if update["status"] == "complete"
             and update["job_id"] == "1"}  # fmt: skip
     assert len(ends) == 1
@@ -165,6 +172,10 @@ def test_a_server_that_is_killed_in_between_loses_and_repeats_nothing(
 
 def test_the_status_tells_how_the_queue_is(tmp_path: Path, url: str) -> None:
     with serving(tmp_path, url) as server:
-        status = server.ask_json("GET", "status")
-    assert isinstance(status, dict)
-    assert status["queue"]["consumer"]["connected"]
+
+        def connected() -> bool:
+            status = server.ask_json("GET", "status")
+            assert isinstance(status, dict)
+            return bool(status["queue"]["consumer"]["connected"] and status["queue"]["publisher"]["connected"])
+
+        wait_until(connected, "both links")
