@@ -57,6 +57,10 @@ _NEW_USER = """
     ok = rabbit_auth_backend_internal:set_permissions(
         <<"{name}">>, <<"{vhost}">>, <<"{configure}">>, <<"{write}">>, <<"{read}">>, <<"tests">>)
 """
+_DELETE = """
+    {{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"{vhost}">>, queue, <<"{name}">>)),
+    rabbit_amqqueue:delete(Queue, false, false, <<"tests">>)
+"""
 _DEPTHS = """
     lists:foreach(fun(Q) ->
         {{resource, _, _, Name}} = amqqueue:get_name(Q),
@@ -219,6 +223,10 @@ class RabbitMQ:
         """Messages in each queue, with those that were delivered and not yet acknowledged."""
         lines = self.evaluate(_DEPTHS.format(vhost=vhost)).splitlines()
         return {name: int(count) for name, _, count in (line.partition("\t") for line in lines)}
+
+    def delete_queue(self, vhost: str, name: str) -> None:
+        """Its messages are gone with it, and its consumers are told."""
+        self.evaluate(_DELETE.format(vhost=vhost, name=name))
 
     def block(self) -> None:
         """Have it believe that its memory is full: publishers are no longer read. `unblock` ends that."""

@@ -53,7 +53,6 @@ _MEANINGS = (
     ),
     _Meaning("NotFound", PeerUnreachable, "The broker at {at} no longer has it: {text}."),
     _Meaning("ResourceLocked", PeerRefused, "A queue at {at} belongs to somebody else alone: {text}."),
-    _Meaning("Blocked", PeerUnreachable, "The broker at {at} takes no messages now: it is short of memory or disk."),
     _Meaning(
         "Hostname mismatch|doesn't match|IP address mismatch", PeerRefused,
         "The certificate of the broker at {at} is for another name: {text}.",
@@ -85,7 +84,6 @@ _MEANINGS = (
     _Meaning("timed out|TimeoutError", PeerUnreachable, "The broker at {at} did not answer in time."),
     _Meaning("Too many heartbeats", PeerUnreachable, "The broker at {at} has not been heard of for two heartbeats."),
     _Meaning("ConnectionForced", PeerUnreachable, "The broker at {at} ended the connection: {text}."),
-    _Meaning("MessageNacked", PeerUnreachable, "The broker at {at} could not store the message."),
 )  # fmt: skip
 _OTHER = _Meaning("", PeerUnreachable, "The connection to the broker at {at} broke: {text}.")
 

@@ -50,7 +50,7 @@ class Delivery:
     _settled: bool = field(default=False, repr=False)
 
     def ack(self) -> None:
-        """It was dealt with. Settled before: nothing happens. On a line that is gone nothing happens: the broker delivers again."""
+        """It was dealt with. Settled before, or on a line that is gone: nothing happens; the broker delivers again."""
         self._settle("basic_ack")
 
     def give_back(self) -> None:
