@@ -192,16 +192,18 @@ class QueueServer:
         self.listen()
         with self._mutex:
             job = self._jobs.setdefault(job_id, _Heard({}, time.monotonic()))
-            ask = not job.over and job.ask_at is not None and time.monotonic() >= job.ask_at
+            due = not job.over and job.ask_at is not None and time.monotonic() >= job.ask_at
+            ask = due and self._listener.away_s == 0
             if ask:
                 job.ask_at = time.monotonic() + job.pause_s
                 job.pause_s = min(job.pause_s * 2, MOST_QUESTION_S)
-            update = job.update
-        if not job.over:
-            self._check_link()
         if ask:
             self._ask(job_id)
-        return read_status(job_id, {"status": "preprocessing", **update}, finished=job.over)
+        update = job.update  # once: the next may come while this one is read
+        finished = update.get("status") in FINAL_STATES
+        if not finished:
+            self._check_link()
+        return read_status(job_id, {"status": "preprocessing", **update}, finished=finished)
 
     def cancel(self, job_id: str) -> None:
         """Wish a job's end; `status` tells when it is there. A job that is unknown or over: nothing happens."""
@@ -238,7 +240,8 @@ class QueueServer:
         if self._listener.reply:
             question["status_reply"] = self._listener.reply
         # Our servers take questions from the set-ups' queue too, where none overtakes the set-up of its job.
-        self._post(Kind.SETUP if self._dialect is Dialect.LWR else Kind.STATUS, question)
+        with contextlib.suppress(PeerUnreachable):  # then it is asked another time
+            self._listener.post(Kind.SETUP if self._dialect is Dialect.LWR else Kind.STATUS, question)
 
     def _check_link(self) -> None:
         away_s, reason = self._listener.away_s, self._listener.reason
