@@ -57,12 +57,12 @@ def set_up(command_line: str, *, files_url: str = "", sink_url: str = "") -> dic
     }
 
 
-def depth(url: str, kind: str) -> tuple[int, int]:
+def depth(url: str, name: str) -> tuple[int, int]:
     """Messages that wait in a queue, and its consumers; (0, 0) while there is none."""
     with Connection(url) as connection:
         channel = connection.channel()
         try:
-            told = channel.queue_declare(queue(kind).name, passive=True)
+            told = channel.queue_declare(name, passive=True)
         except connection.channel_errors:
             return 0, 0
         return told.message_count, told.consumer_count

@@ -162,7 +162,9 @@ def pulsar_of_queue(
         **(options or {}),
     }
     (directory / "app.yml").write_text(json.dumps(configuration))  # JSON is YAML
-    command: list[str | Path] = [PULSAR_BIN / "pulsar-main", "--app_conf_path", directory / "app.yml"]
+    # Jobs that want `python` find the one of its virtualenv, as with an activated one.
+    path = f"PATH={PULSAR_BIN}:/usr/local/bin:/usr/bin:/bin"
+    command: list[str | Path] = ["env", path, PULSAR_BIN / "pulsar-main", "--app_conf_path", directory / "app.yml"]
     with _running("pulsar", command, directory, "", is_ready) as server:
         yield server
 

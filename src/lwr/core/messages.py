@@ -38,8 +38,8 @@ class Kind(StrEnum):
     STATUS_UPDATE_ACK = "status_update_ack"
 
 
-#: What a server takes messages from.
-CONSUMED = (Kind.SETUP, Kind.KILL, Kind.STATUS)
+#: What a server takes messages from, in this order: who killed a job while no server was there wants it never to run.
+CONSUMED = (Kind.KILL, Kind.SETUP, Kind.STATUS)
 #: The queue on which the receipt of a message of a kind is told, where its sender asks for that.
 ACKS = {kind: Kind(f"{kind}_ack") for kind in (*CONSUMED, Kind.STATUS_UPDATE)}
 
