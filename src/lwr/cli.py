@@ -175,7 +175,9 @@ def _add_run(sub: _Sub[argparse.ArgumentParser]) -> None:
         "examples:\n"
         "  lwr run --input reads.fa --output n.txt -- 'grep -c \">\" reads.fa > n.txt'\n"
         "  lwr run --tool gc.py --input genome.fa --extra genome.fa.fai --output gc.tsv \\\n"
-        "          -- python gc.py --in=genome.fa --out=gc.tsv\n\n"
+        "          -- python gc.py --in=genome.fa --out=gc.tsv\n"
+        "  lwr run --url amqps://me@broker.example.org/lwr --token-file ~/.lwr-broker \\\n"
+        "          --jobs-directory /srv/lwr/staging --input list.txt -- wc -l list.txt\n\n"
         "The exit code is the command's (128 + N when signal N ended it); 125 when LWR could not do its part, 130\n"
         "after Ctrl-C, which ends the job on the server too and cleans up there.",
     )
@@ -206,6 +208,9 @@ def _add_run(sub: _Sub[argparse.ArgumentParser]) -> None:
     travel.add_argument(
         "--at-a-time", type=_positive, default=8, metavar="N", help="move so many files at once (default: 8)"
     )
+    travel.add_argument(
+        "--jobs-directory", default="", metavar="DIR", help="the server's staging_directory; needed with a broker"
+    )
     travel.add_argument("--receipt", default="", metavar="FILE", help="write down what became of each file (JSON)")
     job = command.add_argument_group("the job")
     job.add_argument("--manager", metavar="NAME", help="one of the server's managers (default: _default_)")
@@ -218,6 +223,14 @@ def _add_run(sub: _Sub[argparse.ArgumentParser]) -> None:
     job.add_argument("--keep", action="store_true", help="leave the job and its files on the server")
     job.add_argument("--quiet", action="store_true", help="show the command's own output only")
     _add_server(command)
+    broker = command.add_argument_group("the message broker, if --url names one (amqp://, amqps://, ...)")
+    broker.add_argument(
+        "--amqp",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an amqp_... option as in server.ini, such as connect_ssl_ca_certs=ca.pem; may be repeated",
+    )
     command.add_argument("argv", nargs="+", metavar="COMMAND", help="what to run, behind --")
 
 
