@@ -78,7 +78,7 @@ KEY_PREFIX = Option(
     "amqp_key_prefix", APP, str, "",
     "Stands for `pulsar_`, or `pulsar_MANAGER_`, in the names of Pulsar's queues (`PREFIX_setup`, ...), so that "
     "several servers can share a broker. Galaxy's runner has the same option. Not possible with several managers.",
-    example="site7_",
+    example="pulsar_site7_",
 )  # fmt: skip
 CONSUMER_TIMEOUT = Option(
     "amqp_consumer_timeout", APP, seconds_unless("none"), "0.2",
