@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     _add_jobs(sub)
     _add_status(sub)
     _add_mq(sub)
+    _add_submit(sub)
     _add_verify(sub)
     _add_check(sub)
     _add_config(sub)
@@ -297,6 +298,28 @@ def _add_status(sub: _Sub[argparse.ArgumentParser]) -> None:
     )
     command.add_argument("--watch", action="store_true", help="look again every two seconds, until Ctrl-C")
     _add_server(command)
+
+
+def _add_submit(sub: _Sub[argparse.ArgumentParser]) -> None:
+    command = _add_command(
+        sub,
+        "submit",
+        "run one job from a set-up message",
+        "Run the job of one set-up message, and tell of it over the queue of server.ini; take no messages from there.\n"
+        "Returns when the job is over and that was told: exits with 0 if it completed. Interrupted or killed, the\n"
+        "same command again goes on with the job.\n\n"
+        "examples:\n"
+        "  lwr submit --file message.json\n"
+        "  lwr submit /etc/lwr/server.ini --base64 eyJqb2JfaWQiOi4uLn0=",
+    )
+    _add_ini(command)
+    message = command.add_mutually_exclusive_group(required=True)
+    message.add_argument("--base64", metavar="TEXT", help="the message, as a JSON object in base64")
+    message.add_argument("--file", metavar="FILE", help="a file with the JSON object; - for stdin")
+    command.add_argument("--manager", metavar="NAME", default="_default_", help="whose job it is (default: _default_)")
+    command.add_argument(
+        "--dialect", choices=("lwr", "pulsar"), default="lwr", help="whose exchange is told (default: lwr)"
+    )
 
 
 def _add_mq(sub: _Sub[argparse.ArgumentParser]) -> None:

@@ -65,7 +65,7 @@ def _serve(config: Config, log_file: str, on_ready: Callable[[str], None]) -> in
     from lwr.server import logs
     from lwr.server.app import serve
 
-    output = logs.configure(config.log_format, config.log_level, log_file, secrets=[config.private_key])
+    output = logs.configure(config.log_format, config.log_level, log_file, secrets=config.secrets)
     with contextlib.closing(output):
         for notice in config.notices:
             structlog.get_logger("lwr").warning(notice)

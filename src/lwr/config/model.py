@@ -84,6 +84,12 @@ class Config:
     notices: tuple[str, ...] = ()
 
     @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must not appear in any log: the secret of clients and the passwords for the broker."""
+        logins = [place.login for place in self.queue.broker.places if place.login] if self.queue else []
+        return tuple(filter(None, (self.private_key, *(password for _, password in logins))))
+
+    @property
     def serves_http(self) -> bool:
         return bool(self.host)
 

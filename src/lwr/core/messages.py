@@ -55,6 +55,9 @@ class Address:
 #: Where messages end that cannot be understood.
 DEAD = Address(Dialect.LWR.value, "lwr_dead")
 
+#: The content type of all messages.
+JSON = "application/json"
+
 _REPLY = re.compile(r"[A-Za-z0-9_-]{1,80}")
 
 
@@ -63,8 +66,8 @@ class Route:
     """How the client of a job is told of it.
 
     Args:
-        reply: a queue of its own, `<status_update>_<reply>`, that a client of ours asks for, so that it takes no updates
-            away from others; empty for the one that all share.
+        reply: a queue of its own, `<status_update>_<reply>`, that a client of ours asks for, so that it takes no
+            updates away from others; empty for the one that all share.
     """
 
     dialect: Dialect
@@ -140,7 +143,7 @@ def open_body(body: bytes, content_type: str) -> dict[str, Any]:
     Raises:
         BadRequest: another content type, not UTF-8, not JSON, or no object.
     """
-    if content_type.partition(";")[0].strip().lower() != "application/json":
+    if content_type.partition(";")[0].strip().lower() != JSON:
         raise BadRequest(f"The message is {content_type[:40]!r}.", "Messages are JSON: `application/json`.")
     try:
         text = body.decode("utf-8")

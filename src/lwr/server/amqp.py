@@ -1,8 +1,8 @@
 """The server's side of the message queue: one thread that takes messages, one that sends, and how both are.
 
-What messages mean is `lwr.server.inbox`'s, what is sent `lwr.server.outbox`'s; connections are `lwr.transfer.broker`'s.
-A message is acknowledged when what it asked for is on disk. One that cannot be done now is kept unacknowledged and tried
-again; the broker gives a queue no more than `prefetch_count` of them, so that a server without room takes nothing.
+What messages mean is `lwr.server.inbox`'s, what is sent `lwr.server.outbox`'s, connections are `lwr.transfer.broker`'s.
+A message is acknowledged when what it asked for is on disk. One that cannot be done now is kept unacknowledged and
+tried again; of each queue the broker gives no more than `prefetch_count`, so that a server without room takes nothing.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from lwr.config.queue import QueueConfig
 from lwr.core.job import JobKey
 from lwr.core.messages import CONSUMED, Address, Dialect, Kind, address
 from lwr.errors import LwrError, PeerUnreachable, StillEnding
+from lwr.faults import fault
 from lwr.server.engine import Engine
 from lwr.server.inbox import Inbox, Incoming, Source
 from lwr.server.mailbox import Mailbox
@@ -112,6 +113,12 @@ class MessageQueue:
             if thread.is_alive():
                 thread.join()
 
+    def take(self, incoming: Incoming) -> str:
+        """Take a message that came otherwise; see `Inbox.take`. For servers that do not consume."""
+        result = self._inbox.take(incoming)
+        self._wake.set()
+        return result
+
     def health(self) -> QueueHealth:
         """How it stands now. Quick."""
         count, oldest_at = self._mailbox.waiting()
@@ -179,6 +186,7 @@ class MessageQueue:
             one.job = one.job or self._inbox.job_of(one.incoming)
             self._postponed.append(one)
         else:
+            fault("message.before_acknowledgement")
             one.delivery.ack()
             self._wake.set()
 

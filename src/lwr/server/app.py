@@ -1,8 +1,8 @@
 """The composition root: a configuration becomes a running server. The only place that names all concrete classes.
 
-Order of start: store, managers and engine (which takes up the jobs of the last server), then the message queue and the
-socket, so that nobody is answered by half a server. Order of stop: the socket, requests in flight, queue, engine, store.
-Jobs go on.
+Order of start: store, managers and engine (which takes up the jobs of the last server), then message queue and socket,
+so that nobody is answered by half a server. Order of stop: the socket, requests in flight, queue, engine, store. Jobs
+go on.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from aiohttp import web
 
 from lwr import __version__
 from lwr.config import Config
+from lwr.core.job import JobKey, JobState
+from lwr.errors import LwrError
 from lwr.server.announcements import Announcements
 from lwr.server.cache import Cache
 from lwr.server.condition import Lookout
@@ -41,6 +43,7 @@ from lwr.server.http.resumable import Resumable
 from lwr.server.http.routing import Router
 from lwr.server.http.status import Watch
 from lwr.server.http.uploads import Uploads
+from lwr.server.inbox import Incoming
 from lwr.server.ledger import Ledger
 from lwr.server.mailbox import Mailbox
 from lwr.server.moves import Means
@@ -60,6 +63,8 @@ log = structlog.get_logger("lwr")
 
 #: For connections that are still busy when the grace is over, before they are cut.
 _CLOSE_TIMEOUT_S = 1.0
+#: Between two looks at the one job of `run_one`.
+_LOOK_S = 0.1
 
 
 def build(config: Config) -> Service:
@@ -192,6 +197,26 @@ class Service:
             if not self._config.serves_http:
                 remove_socket(Path(self._config.persistence_directory))
 
+    def run_one(self, incoming: Incoming, key: JobKey, stopping: threading.Event) -> bool | None:
+        """Run the job of one message, until it is over and that was told to the broker.
+
+        Returns whether it completed; None when `stopping` came first.
+        """
+        assert self._queue is not None, "only a server with a queue is given messages"
+        taken = False
+        while not stopping.wait(_LOOK_S if taken else 0.0):
+            if not taken:
+                try:
+                    taken = bool(self._queue.take(incoming))
+                except LwrError as error:
+                    log.warning("the job is tried again", job=str(key), reason=str(error))
+                    stopping.wait(_LOOK_S)
+                continue
+            job = self._engine.view.latest(key)
+            if (job is None or job.terminal) and not self._queue.health().waiting_count:
+                return job is not None and job.state is JobState.COMPLETE
+        return None
+
     def ask_to_stop(self) -> None:
         """Make `listen` return soon. From any thread or signal handler, at any time, as often as you like."""
         loop = self._loop
@@ -262,6 +287,20 @@ def serve(config: Config, on_ready: Callable[[str], None]) -> int:
             signal.signal(each, handler)
     log.info("server stopped; its jobs go on")
     return 0
+
+
+def run_one(config: Config, incoming: Incoming, key: JobKey, stopping: threading.Event) -> bool | None:
+    """Be a server for the job of one message, as `Service.run_one` says.
+
+    Raises:
+        ConfigError, StoreError: the server cannot start; nothing is left running.
+    """
+    service = build(config)
+    try:
+        service.start()
+        return service.run_one(incoming, key, stopping)
+    finally:
+        service.stop()
 
 
 def _thread_failed(failure: threading.ExceptHookArgs) -> None:

@@ -1,8 +1,8 @@
 """What a server that is bound to a message queue must remember: its outbox, and which messages it has handled.
 
 Keeps the tables of `schema-3.sql` in the store's database. The outbox is read in its order by one sender; a row stays
-until the broker has it (or, where that was agreed, its reader), so that a server that is killed sends it again, with the
-same bytes. Rows about jobs are written by a trigger when their states move. Must not know brokers.
+until the broker has it (or, where that was agreed, its reader), so that a server that is killed sends it again, with
+the same bytes. Rows about jobs are written by a trigger when their states move. Must not know brokers.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ class Mailbox:
         )
 
     def keep(self, posted: Posted, body: bytes, message_id: str, last_word: bytes | None) -> None:
-        """Remember what was made for a row: its body, the name by which its reader will answer (empty: it will not), and
-        what it says last of its attempt, if that is over."""
+        """Remember what was made for a row: its body, the name by which its reader will answer (empty: it will not),
+        and what it says last of its attempt, if that is over."""
 
         def work(connection: sqlite3.Connection) -> None:
             row = (body, message_id, posted.number)

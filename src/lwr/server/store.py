@@ -140,7 +140,7 @@ class Store:
             return None
         return self.by_attempt(fresh.attempt)
 
-    def submit(self, job: Job, description: str, at: float, origin: Origin = Origin()) -> Job:  # noqa: B008  frozen
+    def submit(self, job: Job, description: str, at: float, origin: Origin = Origin()) -> Job:
         """Store what the client asked for and move the job to PREPROCESSING, in one transaction; returns it then.
 
         Raises:
