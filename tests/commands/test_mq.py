@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -16,6 +18,7 @@ from lwr.core.messages import DEAD, Address
 from lwr.transfer.broker import BrokerOptions, Letter, Publisher, peek
 from tests.commands.conftest import Lwr
 from tests.machines.rabbitmq import RabbitMQ
+from tests.support import wait_until
 
 SETUP = Address("lwr", "lwr__setup")
 ANSI_AND_SECRETS = (
@@ -184,6 +187,24 @@ def test_a_replay_that_the_broker_refuses_leaves_it_dead(mq: Mq, site: BrokerOpt
     bury(site, b"[]", queue="x" * 300)
     assert mq("replay", "--all").returncode == 2
     assert bodies(site, DEAD) == [b"[]"]
+
+
+def test_a_replay_that_is_killed_loses_none(
+    site: BrokerOptions, broker: RabbitMQ, environ: dict[str, str], record_property: Callable[[str, object], None]
+) -> None:
+    """Killed somewhere among them; one may be there twice."""
+    sent = {b"%d" % number for number in range(300)}
+    with publishing(site) as publisher:
+        letters = [Letter(DEAD, body, headers={"lwr-exchange": "lwr", "lwr-queue": "lwr__setup"}) for body in sent]
+        assert publisher.publish_all(letters) == [None] * len(sent)
+    vhost = site.places[0].vhost
+    command = [sys.executable, "-m", "lwr.cli", "mq", "dead", "replay", "--all", "--url", site.url]
+    with subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL) as process:
+        wait_until(lambda: broker.queue_depths(vhost).get(SETUP.queue, 0) > 0, "the first to be replayed")
+        process.kill()
+    left, replayed = ({delivery.body for delivery in peek(site, there, 2 * len(sent))} for there in (DEAD, SETUP))
+    record_property("replayed before the kill", f"{len(replayed)} of {len(sent)}")
+    assert left | replayed == sent
 
 
 def test_a_broker_that_says_no(lwr: Lwr, broker: RabbitMQ) -> None:
