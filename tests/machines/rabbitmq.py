@@ -24,7 +24,7 @@ from tests.machines.programs import Program, needed
 from tests.support import DEADLINE_S, free_port, wait_until
 
 _SCRIPTS = Path("/usr/lib/rabbitmq/bin")
-_SMALL = "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +sbwt none +A 4"
+_SMALL = "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +sbwt none +SDcpu 1:1 +SDio 1"
 _CONFIGURATION = """\
 listeners.tcp.1 = 127.0.0.1:{port}
 listeners.ssl.1 = 127.0.0.1:{mutual_tls_port}

@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import kombu
+from amqp.method_framing import frame_handler
+from amqp.serialization import PROPERTY_CLASSES
 
 from lwr.core.messages import Address
 from lwr.errors import LwrError, PeerUnreachable
+from lwr.faults import fault
 from lwr.transfer.brokerfaults import check_files, meaning
 from lwr.transfer.brokerwords import BrokerOptions, Letter, Place
 
@@ -26,6 +29,8 @@ from lwr.transfer.brokerwords import BrokerOptions, Letter, Place
 _GOODBYE_S = 1.0
 #: py-amqp spins on a frame that has come in half, if it is to wait no time at all.
 _SHORTEST_WAIT_S = 0.001
+#: AMQP 0-9-1, 2.3.5.2: the frame before a body has class, weight, size of the body, flags, properties.
+_CONTENT_HEADER, _BASIC, _PROPERTIES_AT = 2, 60, 12
 BLOCKED = "The broker takes no messages now: it is short of memory or disk."
 
 
@@ -217,7 +222,7 @@ class Line:
             body=body.encode("utf-8", "surrogateescape") if isinstance(body, str) else bytes(body),
             content_type=properties.get("content_type") or "",
             content_encoding=properties.get("content_encoding") or "",
-            headers=properties.get("application_headers") or {},
+            headers={_text(name): value for name, value in (properties.get("application_headers") or {}).items()},
             redelivered=bool(message.delivery_info.get("redelivered")),
             message_id=str(properties.get("message_id") or ""),
             _line=self,
@@ -255,6 +260,7 @@ class Line:
             until = time.monotonic() + self._options.publish_timeout_s
             for letter in letters:
                 self._send(letter)
+            fault("publish.before_confirm")
             while self._unconfirmed and (left_s := until - time.monotonic()) > 0:
                 self._drain(min(left_s, 0.5))
             if self._unconfirmed and not self.blocked:
@@ -313,15 +319,18 @@ class Line:
     def close(self) -> None:
         """Say good-bye, if that is of use, and close. Returns within about a second; may be called twice."""
         # Whatever goes wrong here, the line is given up, and the broker learns it by the connection's end.
-        if self._raw is not None:
+        good, self.spent = self.spent is None, self.spent or PeerUnreachable("The line to the broker was closed.")
+        transport = getattr(self._raw, "_transport", None)  # py-amqp's, with the socket; `transport` would connect
+        with suppress(Exception):
+            if transport is not None and transport.sock is not None:
+                transport.sock.settimeout(_GOODBYE_S if good else _SHORTEST_WAIT_S)
+            if self._raw is not None and (good or not self._is_amqp):
+                self._transport.close_connection(self._raw)
+        if transport is not None:
             with suppress(Exception):
-                self._bound_waits(_GOODBYE_S)
-                if self.spent is None or not self._is_amqp:
-                    self._transport.close_connection(self._raw)
-            with suppress(Exception):
-                if self._is_amqp:
-                    self._raw.collect()
-        self.spent = self.spent or PeerUnreachable("The line to the broker was closed.")
+                self._raw.collect()
+            if transport.sock is not None:
+                transport.sock.close()
 
 
 def _client(options: BrokerOptions, place: Place) -> Any:
@@ -337,11 +346,35 @@ def _client(options: BrokerOptions, place: Place) -> Any:
         login_method="EXTERNAL" if by_certificate else None,
         connect_timeout=options.connect_timeout_s,
         heartbeat=max(1, round(options.heartbeat_s)) if options.heartbeat_s else 0,
-        transport_options={"socket_settings": _socket_settings(options)},
+        transport_options={"socket_settings": _socket_settings(options), "frame_handler": _tolerant},
     )  # fmt: skip
+
+
+def _text(name: str | bytes) -> str:
+    return name if isinstance(name, str) else name.decode("utf-8", "replace")
 
 
 def _socket_settings(options: BrokerOptions) -> dict[int, int]:
     """py-amqp gives a connection up when anything that it sent is without receipt for 1 s: too soon for long ways."""
     option = getattr(socket, "TCP_USER_TIMEOUT", None)
     return {} if option is None else {option: int((2 * options.heartbeat_s or 60) * 1000)}
+
+
+def _tolerant(connection: Any, callback: Callable[..., None]) -> Callable[[tuple[int, int, bytes]], bool]:
+    """py-amqp's reader of frames, for which properties that cannot be decoded are none.
+
+    The broker hands on what it was given: a content type that is not UTF-8, or headers nested without end. As an error
+    that ends the line, one such message would come again and again, and nothing else any more.
+    """
+    handle = frame_handler(connection, callback)
+
+    def on_frame(frame: tuple[int, int, bytes]) -> bool:
+        kind, channel, payload = frame
+        if kind == _CONTENT_HEADER:
+            try:
+                PROPERTY_CLASSES[_BASIC](payload, _PROPERTIES_AT)
+            except Exception:  # of struct, Unicode, dates, recursion
+                payload = payload[:_PROPERTIES_AT] + b"\0\0"
+        return bool(handle((kind, channel, payload)))
+
+    return on_frame

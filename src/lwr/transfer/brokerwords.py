@@ -5,6 +5,7 @@ Opens no connection and needs no kombu. A URL holds a password: nothing here sho
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,11 @@ from lwr.errors import ConfigError
 
 #: What `publish_extra` may set: properties of an AMQP message that do not change where it goes or what it says.
 EXTRAS = ("priority", "delivery_mode", "expiration", "type", "app_id", "user_id")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+#: Where one URL ends and the next begins: a `;` in a password does not.
+_SEVERAL = re.compile(rf";(?={_SCHEME.pattern})")
+#: What comes after a login; anything else is a password that was not written as it should be.
+_PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:/?#@\s]*)(:\d+)?(/[^?#]*)?(\?.*)?", re.DOTALL)
 _TRUE = ("true", "yes", "on", "y", "t", "1")
 _FALSE = ("false", "no", "off", "n", "f", "0")
 _TLS_TEXTS = ("ca_certs", "certfile", "keyfile", "server_hostname", "ciphers")
@@ -83,7 +89,7 @@ class BrokerOptions:
     def __post_init__(self) -> None:
         if odd := sorted(set(self.publish_extra) - set(EXTRAS)):
             raise ConfigError(f"amqp_publish_{odd[0]} cannot be set.", f"These can: {', '.join(EXTRAS)}.")
-        places = tuple(_place(piece, self.tls) for piece in self.url.split(";") if piece)
+        places = tuple(_place(piece, self.tls) for piece in _SEVERAL.split(self.url) if piece)
         if not places:
             raise ConfigError("The URL of the broker is empty.", "It is like amqp://user:password@host:5672/vhost.")
         object.__setattr__(self, "places", places)
@@ -91,7 +97,7 @@ class BrokerOptions:
     @property
     def shown(self) -> str:
         """The URL without password and query, for people."""
-        return ";".join(map(masked, self.url.split(";")))
+        return ";".join(map(masked, _SEVERAL.split(self.url)))
 
     @property
     def insecure(self) -> bool:
@@ -122,12 +128,11 @@ class LinkState:
 
 def masked(url: str) -> str:
     """A URL without password and query, whatever else is odd in it: all up to the last `@` is a login."""
-    scheme, slashes, rest = url.partition("://")
-    if not slashes:
-        scheme, rest = "", url
-    login, at, place = rest.rpartition("@")
-    user = login.partition(":")[0] if slashes else ""
-    return scheme + slashes + (f"{user}:**@" if at else "") + place.partition("?")[0]
+    scheme = _SCHEME.match(url)
+    login, at, place = url[scheme.end() if scheme else 0 :].rpartition("@")
+    shown = place if _PLACE.fullmatch(place) else "**"
+    user = login.partition(":")[0] if scheme else ""
+    return (scheme[0] if scheme else "") + (f"{user}:**@" if at else "") + shown.partition("?")[0]
 
 
 def _place(url: str, tls: Mapping[str, str] | None) -> Place:
@@ -139,7 +144,7 @@ def _place(url: str, tls: Mapping[str, str] | None) -> Place:
             f"The URL of the broker cannot be read: {masked(url)}.",
             "A special character in its password is written as %XX: / is %2F, @ is %40, # is %23.",
         ) from error
-    if not parts.scheme:
+    if not _SCHEME.match(url):
         raise ConfigError(f"The URL of the broker has no scheme: {masked(url)}.", "It begins with amqp:// or amqps://.")
     login = None
     if parts.username is not None:
@@ -163,6 +168,11 @@ def _wants_tls(parts: SplitResult, tls: Mapping[str, str] | None) -> bool:
                 f"amqp_connect_ssl_* says nothing to {parts.scheme}.", "kombu takes it from the URL of that transport."
             )
         return False
+    if "@" in parts.path + parts.query or parts.fragment:
+        raise ConfigError(
+            "The URL of the broker has a # or @ behind the host.",
+            "In a password / is written as %2F, # as %23; in a virtual host @ is %40.",
+        )
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     wanted = _true(query.pop("ssl", "false"))
     if query:
@@ -170,8 +180,6 @@ def _wants_tls(parts: SplitResult, tls: Mapping[str, str] | None) -> bool:
             f"The broker's URL cannot say {sorted(query)[0]!r}.",
             "Only `ssl` may stand after the `?`; all else has an option of its own, amqp_...",
         )
-    if parts.fragment:
-        raise ConfigError("The URL of the broker has a #.", "A # in a password is written as %23.")
     return wanted or tls is not None or parts.scheme == "amqps"
 
 
@@ -187,11 +195,11 @@ def _tls(given: Mapping[str, str], host: str) -> dict[str, object]:
     reqs = texts.pop("cert_reqs", "cert_required").upper()
     if reqs not in ssl.VerifyMode.__members__:
         raise ConfigError(f"amqp_connect_ssl_cert_reqs cannot be {reqs.lower()}.", "It is cert_required or cert_none.")
-    verify = ssl.VerifyMode[reqs]
-    tls: dict[str, object] = {"cert_reqs": verify}
-    # With a name, py-amqp also checks it; that cannot stand with a certificate that nobody looks at.
+    # For a client, optional means the same as required: every server has a certificate.
+    tls: dict[str, object] = {"cert_reqs": ssl.CERT_NONE if reqs == "CERT_NONE" else ssl.CERT_REQUIRED}
     name = texts.pop("server_hostname", host)
-    tls["server_hostname"] = None if verify == ssl.CERT_NONE else name
+    if reqs != "CERT_NONE":  # py-amqp checks the name that it is given, which cannot be without the certificate
+        tls["server_hostname"] = name
     for version in _TLS_VERSIONS:
         if text := texts.pop(version, ""):
             if text not in ssl.TLSVersion.__members__:
