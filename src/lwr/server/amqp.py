@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import structlog
 
 from lwr.config.queue import QueueConfig
-from lwr.core.job import JobKey
+from lwr.core.job import DEFAULT_MANAGER, JobKey
 from lwr.core.messages import CONSUMED, Address, Dialect, Kind, address
 from lwr.errors import LwrError, PeerUnreachable, StillEnding
 from lwr.faults import fault
@@ -133,13 +133,15 @@ class MessageQueue:
 
     def _bound(self, managers: Iterable[str]) -> dict[Address, Source]:
         kinds = (*CONSUMED, Kind.STATUS_UPDATE_ACK) if self._config.acknowledge else CONSUMED
-        return {
-            address(dialect, manager, kind, key_prefix=self._config.key_prefix): Source(dialect, manager, kind)
-            for manager in managers
-            for dialect in Dialect
-            for kind in kinds
-            if dialect is Dialect.PULSAR or kind is not Kind.STATUS_UPDATE_ACK
-        }
+        bound: dict[Address, Source] = {}
+        # `amqp_key_prefix` leaves no place for a manager's name: its queues are the default manager's, or the first's.
+        for manager in sorted(managers, key=lambda name: name != DEFAULT_MANAGER):
+            for source in (Source(dialect, manager, kind) for dialect in Dialect for kind in kinds):
+                queue = address(source.dialect, manager, source.kind, key_prefix=self._config.key_prefix)
+                if bound.setdefault(queue, source) is not source and source.kind is Kind.SETUP:
+                    log.warning("amqp_key_prefix is for one manager", queue=queue.queue, manager=bound[queue].manager,
+                                left_out=manager)  # fmt: skip
+        return bound
 
     def _told(self, link: str, state: LinkState) -> None:
         before, self._links[link] = self._links.get(link), state
