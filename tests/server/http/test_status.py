@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -145,6 +147,13 @@ def test_metrics_of_a_queue() -> None:
         "lwr_messages_total{dialect=pulsar,kind=setup,result=taken}": 7,
         "lwr_messages_total{dialect=lwr,kind=kill,result=repeated}": 1,
     }
+
+
+def test_every_metric_is_explained_and_no_other() -> None:
+    seen = Condition(1.0, 0.0, (), {"m": ManagerEntry(StagedManager(), "/m")}, {}, (0, 0), (Disk("/d", 1, 2),), HEALTH)
+    names = {name.partition("{")[0] for name in samples(metrics.render(seen, "")[0].decode())}
+    page = (Path(__file__).parents[3] / "docs" / "monitoring.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == {name for name in names if name.startswith("lwr_")}
 
 
 def test_no_client_makes_a_series(server: Served) -> None:
