@@ -107,13 +107,17 @@ def links(queue: QueueHealth) -> dict[str, LinkState]:
 
 
 def _broker_problems(queue: QueueHealth | None, now: float) -> list[str]:
+    """One text for all connections that are away for the same reason."""
     if queue is None:
         return []
+    away: dict[str, list[str]] = {}
+    for name, link in links(queue).items():
+        if not link.connected and now - link.since > GRACE_S:
+            away.setdefault(link.reason, []).append(f"{name} (for {now - link.since:.0f} s)")
     return [
-        f"The {name} has not reached the broker {queue.broker} for {now - link.since:.0f} s: "
-        f"{link.reason or 'no reason was given'}. LWR tries again by itself, and nothing is lost meanwhile."
-        for name, link in links(queue).items()
-        if not link.connected and now - link.since > GRACE_S
+        f"The broker {queue.broker} is not reached by the {' and the '.join(names)}. LWR tries again by itself, and "
+        f"nothing is lost meanwhile. What it met: {reason or 'no answer'}"
+        for reason, names in away.items()
     ]
 
 
