@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,6 +20,7 @@ from lwr.core.messages import DEAD, Address, Dialect, Kind, address
 from lwr.errors import PeerRefused
 from lwr.transfer.broker import BrokerOptions, Letter, Publisher, peek
 from tests.machines.rabbitmq import RabbitMQ
+from tests.support import DEADLINE_S, wait_until
 
 PAGE = (Path(__file__).parents[1] / "docs" / "message-queue.md").read_text("utf-8")
 
@@ -85,6 +89,44 @@ def test_neither_side_reads_what_is_for_the_other(users: dict[str, BrokerOptions
             send(BrokerOptions(users["lwr-server"].url), there)
             with pytest.raises(PeerRefused):
                 peek(users[user], there, 1)
+
+
+def test_the_first_job_of_the_page(users: dict[str, BrokerOptions], tmp_path: Path) -> None:
+    """Its file, its users with what they may do, its commands; only names of places are ours."""
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    place = users["galaxy"].url.rpartition("@")[2]
+    ours = {
+        "amqp://lwr-server:PASSWORD@broker.example.org/lwr": users["lwr-server"].url,
+        "amqp://galaxy@broker.example.org/lwr": f"amqp://galaxy@{place}",
+        "~/.lwr-broker": str(token),
+        "/srv/lwr": str(tmp_path),
+    }
+
+    def here(text: str) -> str:
+        for theirs, own in ours.items():
+            text = text.replace(theirs, own)
+        return text
+
+    def lwr(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "lwr.cli", *map(here, words)]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S)
+
+    (tmp_path / "server.ini").write_text(here(blocks("ini")[0]))
+    (tmp_path / "server.ini").chmod(0o600)
+    check, serve, status, run, *_ = commands("lwr")
+    assert "message queue at amqp://lwr-server:**@" in lwr(*check).stdout
+    serving = [sys.executable, "-m", "lwr.cli", *serve]
+    with (tmp_path / "log").open("w") as log, subprocess.Popen(serving, cwd=tmp_path, stderr=log) as server:
+        try:
+            wait_until(lambda: lwr(*status).returncode == 0, "the server to be ready")
+            done = lwr(*run)
+            assert (done.returncode, done.stdout.strip()) == (0, socket.gethostname()), done.stderr
+            send(users["galaxy"], address(Dialect.PULSAR, "_default_", Kind.SETUP))
+            wait_until(lambda: "pulsar__setup" in lwr("mq", "dead").stdout, "a message without a job to be put aside")
+            assert lwr("mq", "dead", "drop", "--all").returncode == 0
+        finally:
+            server.terminate()
 
 
 def test_the_ini_files_are_read(tmp_path: Path) -> None:
