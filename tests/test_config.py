@@ -374,9 +374,10 @@ def test_words_for_the_heartbeat(tmp_path: Path, word: str, seconds: float) -> N
 
 def test_one_prefix_is_for_one_manager(tmp_path: Path) -> None:
     app = "message_queue_url = amqp://h\namqp_key_prefix = p_"
-    assert configured(tmp_path, app=app).queue is not None
+    assert configured(tmp_path, app=app).notices == ()
     two = "[manager:_default_]\ntype = unqueued\n[manager:b]\ntype = unqueued\n"
-    assert "gives all 2 managers the same queues" in refusal(tmp_path, app=app, managers=two)
+    (notice,) = configured(tmp_path, app=app, managers=two).notices
+    assert "those of the manager _default_, and of no other" in notice
 
 
 def test_a_client_has_the_same_options(tmp_path: Path) -> None:

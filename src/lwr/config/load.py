@@ -71,6 +71,7 @@ def _build(
     debug = app.get(o.DEBUG)
     host = server.get(o.HOST).strip("[]")
     ssl_pem = server.get(o.SSL_PEM) if server.is_set(o.SSL_PEM, "*") else server.path(o.SSL_PEM)
+    managers = _managers(app, ManagerDefaults(staging_directory, debug, environ.get("GALAXY_HOME", "")), kinds)
     return Config(
         directory=app.directory,
         host="" if host.lower() == "none" else host,
@@ -99,8 +100,8 @@ def _build(
         file_cache_dir=app.path(o.FILE_CACHE_DIR),
         file_cache_max_bytes=app.get(o.FILE_CACHE_SIZE),
         maximum_upload_bytes=app.get(o.MAXIMUM_UPLOAD),
-        managers=_managers(app, ManagerDefaults(staging_directory, debug, environ.get("GALAXY_HOME", "")), kinds),
-        queue=queue_config(app, notices),
+        managers=managers,
+        queue=queue_config(app, managers, notices),
         settings=tuple(app.settings),
         notices=tuple(dict.fromkeys(notices)),
     )
@@ -119,12 +120,6 @@ def _check(config: Config) -> None:
         raise ConfigError(
             "host = none opens no port, and no message_queue_url says where jobs come from instead.",
             "Set message_queue_url in [app:main] (and leave message_queue_consume on), or set host = localhost.",
-        )
-    if config.queue and config.queue.key_prefix and len(config.managers) > 1:
-        raise ConfigError(
-            f"amqp_key_prefix = {config.queue.key_prefix} gives all {len(config.managers)} managers the same queues: "
-            "nobody could say which of them a job is for.",
-            "Define one manager, or remove amqp_key_prefix: queues then have the name of their manager.",
         )
     if config.serves_http and not config.private_key and not is_loopback(config.host):
         raise ConfigError(

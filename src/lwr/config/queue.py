@@ -7,7 +7,7 @@ no queue needs no kombu.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ from lwr.config import queue_options as o
 from lwr.config.ini import Entry
 from lwr.config.option import APP, Option, nearest
 from lwr.config.values import Values, claim, parsed
+from lwr.core.job import DEFAULT_MANAGER
 from lwr.errors import ConfigError
 from lwr.transfer.brokerwords import BrokerOptions, PublishRetry
 
@@ -63,8 +64,8 @@ def broker_options(url: str, values: Mapping[str, str], *, directory: Path) -> B
     return _broker(checked, Values(APP, directory, given))
 
 
-def queue_config(app: Values, notices: list[str]) -> QueueConfig | None:
-    """What server.ini says of the queue; None when it names no broker.
+def queue_config(app: Values, managers: Collection[str], notices: list[str]) -> QueueConfig | None:
+    """What server.ini says of the queue of these managers; None when it names no broker.
 
     Raises:
         ConfigError: a value that cannot work; kombu is not installed.
@@ -78,11 +79,18 @@ def queue_config(app: Values, notices: list[str]) -> QueueConfig | None:
                 app.get(option)
         notices += _idle(app)
         return None
+    key_prefix = app.get(o.KEY_PREFIX)
+    if key_prefix and len(managers) > 1:
+        bound = DEFAULT_MANAGER if DEFAULT_MANAGER in managers else next(iter(managers))
+        notices.append(
+            "amqp_key_prefix leaves no place for the name of a manager: Pulsar's queues are those of the manager "
+            f"{bound}, and of no other. Remove it, or give each manager a server of its own."
+        )
     return QueueConfig(
         broker=_broker(url, app),
         consume=app.get(o.CONSUME),
         publish=app.get(o.PUBLISH),
-        key_prefix=app.get(o.KEY_PREFIX),
+        key_prefix=key_prefix,
         maximum_bytes=app.get(o.MAXIMUM_MESSAGE),
         acknowledge=app.get(o.ACKNOWLEDGE),
         republish_after_s=app.get(o.REPUBLISH_TIME),

@@ -77,7 +77,7 @@ MAXIMUM_MESSAGE = Option(
 KEY_PREFIX = Option(
     "amqp_key_prefix", APP, str, "",
     "Stands for `pulsar_`, or `pulsar_MANAGER_`, in the names of Pulsar's queues (`PREFIX_setup`, ...), so that "
-    "several servers can share a broker. Galaxy's runner has the same option. Not possible with several managers.",
+    "several servers can share a broker. Galaxy's runner has the same option. It is for one manager.",
     example="pulsar_site7_",
 )  # fmt: skip
 CONSUMER_TIMEOUT = Option(
