@@ -54,8 +54,21 @@ def read(capture: str, section: str = "") -> Iterator[Exchange]:
         yield exchange
 
 
+@dataclass
+class Published:
+    """A recorded message, and the queue that it was meant for."""
+
+    queue: str
+    body: dict[str, Any]
+
+
+def messages(capture: str, section: str) -> list[Published]:
+    """What was published in a section of a capture, by either side, in order."""
+    text = re.split(rf"(?m)^#{{5,}} {section}$", (CAPTURES / capture).read_text())[1].partition("\n##########")[0]
+    found = re.finditer(r"(?m)^\+[\d.]+s publish\.\S+ +exchange='pulsar' routing_keys=\['(\S+)'\]\n.*\n", text)
+    return [Published(each[1], json.JSONDecoder().raw_decode(text, each.end())[0]) for each in found]
+
+
 def message(capture: str, section: str) -> dict[str, Any]:
     """The first message that was published in a section of a capture."""
-    text = re.split(rf"(?m)^#{{5,}} {section}$", (CAPTURES / capture).read_text())[1]
-    content: dict[str, Any] = json.JSONDecoder().raw_decode(text[text.index("\n{\n") + 1 :])[0]
-    return content
+    return messages(capture, section)[0].body
