@@ -130,12 +130,17 @@ def test_a_job_that_another_process_submitted_is_asked_for_once(
         QueueServer(options, dialect=dialect, reply="mine") as server,
     ):
         server.submit("fresh", "echo")
-        for _ in range(3):
-            server.status("fresh")
-            server.status("old")
+
+        def asked() -> bool:
+            states = {server.status("fresh").state, server.status("old").state}
+            assert states == {"preprocessing"}
+            return len(peer.taken) == 2
+
+        wait_until(asked, "set-up and question")
+        asked()
         peer.tell(over("old"), "mine")
         known(server, "old", "complete")
-        wait_until(lambda: len(peer.taken) == 2, "set-up and question")
+        assert len(peer.taken) == 2
         assert peer.of(kind)[-1] == {"request": "status", "job_id": "old", "status_reply": "mine"}
         assert read_message(kind, peer.of(kind)[-1]) == StatusQuestion("old", "mine")
 

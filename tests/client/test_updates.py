@@ -63,6 +63,7 @@ def test_an_update_is_the_brokers_until_the_callback_has_returned(
         "from lwr.transfer.broker import BrokerOptions\n"
         "def hang(update): print(update['status'], flush=True); time.sleep(600)\n"
         f"StatusListener(BrokerOptions({options.url!r}), hang).start()\n"
+        "time.sleep(600)\n"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -27,6 +27,9 @@ from lwr.transfer.retry import Patience
 
 #: States after which no other comes. A message's `complete` does not tell: LWR's says "false" for `failed`.
 FINAL_STATES = frozenset({"complete", "failed", "cancelled", "lost"})
+#: A job that another process submitted is asked for after so long, if nothing that waited for it was heard: an answer
+#: that comes when all is told would make a queue of its own anew.
+FIRST_LOOK_S = 1.0
 #: A job that was heard of and then not any more is asked for, after pauses from the one to the other.
 FIRST_QUESTION_S = 30.0
 MOST_QUESTION_S = 3600.0
@@ -191,7 +194,7 @@ class QueueServer:
         """
         self.listen()
         with self._mutex:
-            job = self._jobs.setdefault(job_id, _Heard({}, time.monotonic()))
+            job = self._jobs.setdefault(job_id, _Heard({}, time.monotonic() + FIRST_LOOK_S))
             due = not job.over and job.ask_at is not None and time.monotonic() >= job.ask_at
             ask = due and self._listener.away_s == 0
             if ask:

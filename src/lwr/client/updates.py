@@ -66,7 +66,9 @@ class StatusListener:
         self._consumer = Consumer(
             options, [self._updates], self._deliver, on_state=self._note_link, on_turn=self._keep_publisher_alive
         )
-        self._thread = threading.Thread(target=self._consumer.run, args=(self._stopping,), name="lwr-queue-updates")
+        self._thread = threading.Thread(
+            target=self._consumer.run, args=(self._stopping,), name="lwr-queue-updates", daemon=True
+        )
 
     @property
     def away_s(self) -> float:
