@@ -112,3 +112,13 @@ def test_config_check_looks_into_the_certificate(tmp_path: Path) -> None:
     done = lwr("config", "check", cwd=tmp_path)
     assert done.returncode == 2
     assert "my.pem cannot be used" in done.stderr
+
+
+def test_config_check_looks_at_the_brokers_certificates(tmp_path: Path) -> None:
+    """And shows no password."""
+    ini = tmp_path / "server.ini"
+    ini.write_text("[app:main]\nmessage_queue_url = amqps://lwr:s3cret@broker/\namqp_connect_ssl_ca_certs = no.pem\n")
+    done = lwr("config", "check", cwd=tmp_path)
+    assert done.returncode == 2
+    assert f"amqp_connect_ssl_ca_certs cannot be used: {tmp_path / 'no.pem'}" in done.stderr
+    assert "s3cret" not in done.stdout + done.stderr

@@ -14,6 +14,7 @@ from lwr.commands.surroundings import find_ini, surroundings
 from lwr.config import Config, Setting, load
 from lwr.config import options as o
 from lwr.config.option import APP, SERVER
+from lwr.transfer.brokerfaults import check_files
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,6 +39,8 @@ def _check(config: Config) -> None:
         from lwr.server.tls import ssl_context
 
         ssl_context(config.ssl_pem, config.directory)
+    for place in config.queue.broker.places if config.queue else ():
+        check_files(place.tls or {})
 
 
 def _verdict(config: Config, ini: Path | None) -> str:
