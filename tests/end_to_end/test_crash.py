@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -26,6 +26,8 @@ from tests.machines.job_files import JobFilesServer
 from tests.support import DEADLINE_S, RunningServer, wait_until
 
 SOURCE = Path(__file__).parents[2] / "src" / "lwr"
+#: Where the points are that only messages reach: `test_queue_crash.py` is about them.
+QUEUE_ROOMS = {"inbox.py", "outbox.py", "amqp.py", "brokerline.py"}
 JOBS = 400 if FULL else 100
 RANDOM_KILLS = 40 if FULL else 10
 WORKERS = 6
@@ -38,16 +40,16 @@ WAYS = ("", "remote_transfer", "", "remote_transfer_tus", "", "remote_copy")
 MANAGERS = "[manager:_default_]\ntype = queued_python\nnum_concurrent_jobs = 4\n"
 
 
-def fault_points() -> list[str]:
-    """Every point named in the sources, in their order; a point without a literal name cannot be counted."""
+def fault_points(sources: Iterable[Path]) -> list[str]:
+    """Every point named in these sources, in their order; a point without a literal name cannot be counted."""
     points = []
-    for path in sorted(SOURCE.rglob("*.py")):
+    for path in sorted(sources):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "fault":
                 (argument,) = node.args
                 assert isinstance(argument, ast.Constant), f"{path}: a fault point has no literal name"
                 points.append(str(argument.value))
-    assert len(points) == len(set(points)) > 8
+    assert len(points) == len(set(points)) > 2
     return points
 
 
@@ -148,7 +150,7 @@ def test_no_job_is_lost_or_started_twice_whenever_the_server_dies(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     chance = random.Random(SEED)  # noqa: S311
-    points = fault_points()
+    points = fault_points(path for path in SOURCE.rglob("*.py") if path.name not in QUEUE_ROOMS)
     chance.shuffle(points)
     server = RunningServer(tmp_path, managers=MANAGERS)
     galaxy = JobFilesServer(tmp_path / "galaxy", "job-key")

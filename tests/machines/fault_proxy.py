@@ -85,6 +85,8 @@ class FaultProxy:
         self._target = (host, port)
         self._thread = LoopThread("fault proxy", self._serve)
         self._running: set[asyncio.Task[None]] = set()
+        self._flows = asyncio.Event()
+        self._flows.set()
 
     def __enter__(self) -> FaultProxy:
         self.port = self._thread.start()
@@ -107,6 +109,18 @@ class FaultProxy:
     def down_bytes(self) -> int:
         """All bytes that were passed on to clients, headers included; a reset may have destroyed some on the way."""
         return sum(line.down_bytes for line in list(self.lines))
+
+    def cut(self) -> None:
+        """End all present connections, at once."""
+        self._thread.call(lambda: [task.cancel() for task in self._running])
+
+    def freeze(self) -> None:
+        """Pass nothing on any more, on no connection, and end none: half open, for either side. `thaw` ends that."""
+        self._thread.call(self._flows.clear)
+
+    def thaw(self) -> None:
+        """Pass on what was held back, and all that follows."""
+        self._thread.call(self._flows.set)
 
     async def _serve(self, ready: Callable[[int], None], stop: asyncio.Event) -> None:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=PIECE_BYTES)
@@ -143,8 +157,8 @@ class FaultProxy:
         up = _Stream(fault.cut_up_bytes, fault.flip_up_at)
         down = _Stream(fault.cut_down_bytes, fault.flip_down_at, drops_length=fault.drop_content_length)
         ways = [
-            asyncio.create_task(_pump_up(reader, server_writer, up, line)),
-            asyncio.create_task(_pump_down(server_reader, writer, down, line)),
+            asyncio.create_task(_pump_up(reader, server_writer, up, line, self._flows)),
+            asyncio.create_task(_pump_down(server_reader, writer, down, line, self._flows)),
         ]
         try:
             # One way may end alone, by FIN, and the other goes on; a cut or a broken end is an exception and ends both.
@@ -211,21 +225,28 @@ class _Stream:
         return piece
 
 
-async def _pump_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: _Stream, line: Line) -> None:
+async def _pump_up(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: _Stream, line: Line, flows: asyncio.Event
+) -> None:
     while piece := await reader.read(PIECE_BYTES):
+        await flows.wait()
         out = stream.feed(piece)
         line.up_bytes += len(out)
         writer.write(out)
         await writer.drain()
         if stream.over:
             raise _CutError
+    await flows.wait()
     writer.write_eof()
 
 
-async def _pump_down(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: _Stream, line: Line) -> None:
+async def _pump_down(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, stream: _Stream, line: Line, flows: asyncio.Event
+) -> None:
     rate = line.fault.down_bytes_per_s
     step = max(1, rate // 20) if rate else PIECE_BYTES
     while piece := await reader.read(PIECE_BYTES):
+        await flows.wait()
         if not line.down_bytes:
             await asyncio.sleep(line.fault.delay_s)
         out = stream.feed(piece)
@@ -237,6 +258,7 @@ async def _pump_down(reader: asyncio.StreamReader, writer: asyncio.StreamWriter,
             await asyncio.sleep(len(part) / rate if rate else 0)
         if stream.over:
             raise _CutError
+    await flows.wait()
     writer.write_eof()
 
 
@@ -253,7 +275,7 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, li
 
 def _close(writer: asyncio.StreamWriter, *, reset: bool) -> None:
     """Close one end; what was written before is still sent, unless the line is reset."""
-    if reset and (raw := writer.get_extra_info("socket")) is not None:
+    if reset and not writer.is_closing() and (raw := writer.get_extra_info("socket")) is not None:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
     else:

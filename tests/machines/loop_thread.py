@@ -40,6 +40,11 @@ class LoopThread:
         self._thread.join(DEADLINE_S)
         assert not self._thread.is_alive(), f"{self._name} did not stop"
 
+    def call(self, what: Callable[[], object]) -> None:
+        """Have the loop do something soon; not to be called before `start` or after `stop`."""
+        assert self._loop is not None
+        self._loop.call_soon_threadsafe(what)
+
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()

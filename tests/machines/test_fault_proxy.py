@@ -159,3 +159,21 @@ def test_lines_that_still_wait_end_with_the_proxy(galaxy: JobFilesServer) -> Non
     with pytest.raises((ConnectionError, http.client.HTTPException)):
         line.getresponse()
     line.close()
+
+
+def test_all_lines_freeze_and_are_cut(galaxy: JobFilesServer, proxy: FaultProxy) -> None:
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=0.2) as line:
+        wait_until(lambda: proxy.lines, "the line to stand")
+        proxy.freeze()
+        url = galaxy.url_of(galaxy.root / "in.dat")
+        line.sendall(b"HEAD %s HTTP/1.1\r\nHost: x\r\n\r\n" % url[url.index("/api") :].encode())
+        with pytest.raises(TimeoutError):
+            line.recv(1)
+        assert galaxy.requests == []
+        proxy.thaw()
+        line.settimeout(DEADLINE_S)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            answer += line.recv(1000)
+        proxy.cut()
+        assert line.recv(1) == b""

@@ -63,6 +63,7 @@ class Outbox:
             return None
         if posted.body is None:
             posted = self._made(posted)
+            fault("outbox.after_body")
         assert posted.body is not None
         return Ready(posted, self._to(posted), posted.body, posted.headers, posted.message_id)
 
