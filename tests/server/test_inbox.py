@@ -1,4 +1,4 @@
-"""What messages do and what is answered, with a real engine and store, and no broker: each answer is read from the outbox."""
+"""What messages do and what is answered, with a real engine and store, and no broker: answers are read from the outbox."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from lwr.config.queue import QueueConfig
 from lwr.core.job import JobKey, JobState
 from lwr.core.messages import DEAD, Dialect, Kind
 from lwr.core.ticket import Phase
+from lwr.core.wire import SetupRequest
 from lwr.errors import StillEnding, Unavailable
 from lwr.server.inbox import MOST_RETURNS, Inbox, Incoming, Source
 from lwr.server.mailbox import Mailbox
@@ -217,6 +218,16 @@ def test_a_kill_that_was_faster_than_its_set_up_wins(post: Post) -> None:
     post.end()
 
 
+def test_a_kill_that_meets_a_set_up_taken_in_half_wins(post: Post) -> None:
+    """The server was killed between set-up and submit: the set-up comes again, perhaps after the kill."""
+    post.bench.engine.setup(KEY, SetupRequest(job_id="7"))
+    post.give(Kind.KILL, {"job_id": "7"})
+    assert post.give(Kind.SETUP, SETUP, redelivered=True) == "taken"
+    post.bench.until_state(JobState.CANCELLED)
+    assert post.statuses() == ["cancelled"]
+    assert not post.mailbox.was_killed(KEY, post.bench.now)
+
+
 def test_a_kill_is_for_the_attempt_that_waits(post: Post) -> None:
     post.give(Kind.SETUP, SETUP)
     post.bench.until(KEY, lambda job: job.state is JobState.QUEUED)
@@ -261,7 +272,7 @@ def test_our_updates_wait_for_their_readers_answer_where_that_was_agreed(tmp_pat
     post = Post(tmp_path, acknowledge=True)
     post.give(Kind.SETUP, SETUP)
     post.end()
-    running, complete = post.letters()
+    _, complete = post.letters()
     told = json.loads(complete.body)
     assert (told["acknowledge_queue"], told["acknowledge_submit_queue"]) == ("status_update_ack", "status_update")
     post.bench.now += 31

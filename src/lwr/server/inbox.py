@@ -200,9 +200,9 @@ class Inbox:
     def _kill(self, key: JobKey) -> str:
         job = self._view.latest(key)
         if job is None or job.state is JobState.NEW or self._is_postponed(key):
-            # It overtook the set-up, which comes by another queue.
+            # It overtook the set-up, which comes by another queue; or that was taken in half, and comes again.
             self._mailbox.kill_early(key, self._clock())
-        if job is None or job.terminal:
+        if job is None or job.state is JobState.NEW or job.terminal:
             return "repeated"
         self._engine.cancel(key)
         return "taken"
