@@ -90,6 +90,16 @@ def test_the_server_fetches_and_delivers(desk: Desk, galaxy: JobFilesServer) -> 
     assert {file["name"]: file["state"] for file in receipt["files"]} == {"in.bin": "whole", "out.bin": "whole"}
 
 
+@pytest.mark.parametrize(("size_bytes", "is_cut"), [(65536, False), (65537, True)])
+def test_a_stream_that_comes_without_its_middle_is_told(desk: Desk, size_bytes: int, is_cut: bool) -> None:
+    command = f"head -c {size_bytes} /dev/zero | tr '\\0' x"
+    done = desk.run("--", command)
+    assert done.returncode == 0
+    assert ("the middle of stdout is missing" in done.stderr) == is_cut == (done.stdout != "x" * size_bytes)
+    document = json.loads(desk.run("--json", "--", command).stdout)
+    assert document["shortened"] == (["stdout"] if is_cut else [])
+
+
 def test_a_result_that_was_not_written_is_seen(desk: Desk, galaxy: JobFilesServer) -> None:
     done = desk.run("--json", "--remote-transfer", galaxy.endpoint, "--output", "never", "--", "true")
     assert (done.returncode, json.loads(done.stdout)["missing"]) == (125, ["never"])

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 #: LWR could not do its part. As `env`, `timeout` and container engines have it.
 EXIT_NOT_DONE = 125
+#: Of a longer stream a status has the two ends, with a mark between.
+_WHOLE_STREAM_BYTES = 64 * 1024
 
 
 def run(args: argparse.Namespace) -> int:
@@ -70,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.write(json.dumps(_document(outcome, moved, Path(streams))) + "\n")
         else:
             _pass_on(outcome, Path(streams))
+            for name in _shortened(outcome, Path(streams)):
+                console.print(f"[yellow]![/] the middle of {name} is missing: have the command write it to an output")
     _verdict(console, outcome, time.monotonic() - began)
     return exit_code(outcome)
 
@@ -167,6 +171,16 @@ def _pass_on(outcome: Outcome, streams: Path) -> None:
         sys.stderr.write(status.job_stderr)
 
 
+def _shortened(outcome: Outcome, streams: Path) -> list[str]:
+    """Streams that came only as a part of the status, which does not hold all of them."""
+    texts = zip(STREAMS, (outcome.status.stdout, outcome.status.stderr), strict=True)
+    return [
+        name.removeprefix("tool_")
+        for name, text in texts
+        if not (streams / name).exists() and len(text.encode(errors="replace")) > _WHOLE_STREAM_BYTES
+    ]
+
+
 def _copy(whole: Path, text: str, stream: TextIO) -> None:
     if not whole.exists():
         stream.write(text)
@@ -238,6 +252,7 @@ def _document(outcome: Outcome, moved: Mapping[str, Moved], streams: Path) -> di
             for record in _whole(outcome)
             if not record.upward and record.mover == Mover.SERVER
         ],
+        "shortened": _shortened(outcome, streams),
         "missing": list(outcome.missing),
         "refused": list(outcome.refused),
     }
