@@ -1,4 +1,4 @@
-"""What messages do and what is answered, with a real engine and store, and no broker: answers are read from the outbox."""
+"""What messages do and what is answered: a real engine and store, no broker, each answer read from the outbox."""
 
 from __future__ import annotations
 
