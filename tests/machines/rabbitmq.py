@@ -228,6 +228,11 @@ class RabbitMQ:
         """Its messages are gone with it, and its consumers are told."""
         self.evaluate(_DELETE.format(vhost=vhost, name=name))
 
+    def close_connections(self) -> None:
+        """End all connections, as an admin or a full broker does; returns when they are gone."""
+        self.evaluate('[rabbit_networking:close_connection(C, "test") || C <- rabbit_networking:connections()]')
+        wait_until(lambda: self._asked("[] = rabbit_networking:connections()") == _WELL, "connections to end")
+
     def block(self) -> None:
         """Have it believe that its memory is full: publishers are no longer read. `unblock` ends that."""
         self.evaluate("rabbit_alarm:set_alarm({{resource_limit, memory, node()}, []})")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -55,28 +56,35 @@ def numbered(count: int, address: Address = HERE) -> list[Letter]:
     return [Letter(address, b"%d" % number, message_id=f"m{number}") for number in range(count)]
 
 
-@pytest.mark.parametrize("transport", ["rabbitmq", "memory", "redis"])
-def test_messages_arrive_in_order_as_they_were_sent(
-    transport: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+@pytest.fixture
+def memory() -> BrokerOptions:
+    return BrokerOptions("memory://")
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[BrokerOptions]:
     with Redis(tmp_path / "redis") as redis:
-        url = {"memory": "memory://orders", "redis": redis.url}.get(transport) or request.getfixturevalue("options").url
-        options = BrokerOptions(url)
-        with closing(Publisher(options, on_state=nobody)) as publisher, Reader(options, [HERE, THERE]) as reader:
-            publisher.publish(Letter(HERE, b'{"a":1}', headers={"tries": 3, "why": "no"}, message_id="one"))
-            assert publisher.publish_all(numbered(40)) == [None] * 40
-            publisher.publish(Letter(THERE, b"\xff\x00", content_type="application/x-python-serialize"))
-            bodies = reader.wait_for(42)
-            assert [body for body in bodies if body != b"\xff\x00"] == [b'{"a":1}', *(b"%d" % n for n in range(40))]
-            first = reader.got[0]
-            assert (first.address, first.message_id, first.content_type) == (HERE, "one", "application/json")
-            assert (first.headers["tries"], first.headers["why"], first.redelivered) == (3, "no", False)
-            odd = next(delivery for delivery in reader.got if delivery.address == THERE)
-            assert (odd.body, odd.content_type) == (b"\xff\x00", "application/x-python-serialize")
-            assert not first.held
-            first.ack()
-            assert reader.connected
-        assert peek(options, HERE, 10) == []
+        yield BrokerOptions(redis.url)
+
+
+@pytest.mark.parametrize("transport", ["options", "memory", "redis"])
+def test_messages_arrive_in_order_as_they_were_sent(transport: str, request: pytest.FixtureRequest) -> None:
+    options: BrokerOptions = request.getfixturevalue(transport)
+    with closing(Publisher(options, on_state=nobody)) as publisher, Reader(options, [HERE, THERE]) as reader:
+        publisher.publish(Letter(HERE, b'{"a":1}', headers={"tries": 3, "why": "no"}, message_id="one"))
+        assert publisher.publish_all(numbered(40)) == [None] * 40
+        publisher.publish(Letter(THERE, b"\xff\x00", content_type="application/x-python-serialize"))
+        bodies = reader.wait_for(42)
+        assert [body for body in bodies if body != b"\xff\x00"] == [b'{"a":1}', *(b"%d" % n for n in range(40))]
+        first = reader.got[0]
+        assert (first.address, first.message_id, first.content_type) == (HERE, "one", "application/json")
+        assert (first.headers["tries"], first.headers["why"], first.redelivered) == (3, "no", False)
+        odd = next(delivery for delivery in reader.got if delivery.address == THERE)
+        assert (odd.body, odd.content_type) == (b"\xff\x00", "application/x-python-serialize")
+        assert not first.held
+        first.ack()
+        assert reader.connected
+    assert peek(options, HERE, 10) == []
 
 
 def test_nobody_takes_more_than_he_can_hold_and_the_rest_goes_back(
@@ -230,6 +238,13 @@ def test_heartbeats_keep_a_line_on_which_nothing_is_said(broker: RabbitMQ, vhost
     assert [state.connected for state in states + reader.states] == [True, True]
 
 
+def test_a_line_that_the_broker_ended_meanwhile_costs_no_message(publisher: Publisher, broker: RabbitMQ) -> None:
+    publisher.publish(Letter(HERE, b"1"))
+    broker.close_connections()
+    time.sleep(0.3)  # so long a line is taken to be good
+    publisher.publish(Letter(HERE, b"2"))
+
+
 def test_a_broker_without_memory_is_waited_for(broker: RabbitMQ, vhost: str) -> None:
     states: list[LinkState] = []
     options = BrokerOptions(broker.url(vhost), publish_timeout_s=0.5)
@@ -326,6 +341,13 @@ def test_a_look_into_a_queue_changes_nothing_and_one_of_it_can_be_taken(
     with pytest.raises(PeerRefused):
         take(options, DEAD, lambda _delivery: True, fail, limit=10)
     assert [delivery.body for delivery in peek(options, DEAD, 10)] == [b"0", b"1", b"2", b"4"]
+
+
+def test_a_look_into_a_queue_of_another_transport_changes_nothing_either(memory: BrokerOptions) -> None:
+    with closing(Publisher(memory, on_state=nobody)) as publisher:
+        publisher.publish(Letter(DEAD, b"1"))
+    for _ in range(2):
+        assert [delivery.body for delivery in peek(memory, DEAD, 10)] == [b"1"]
 
 
 def test_of_several_brokers_one_that_answers_is_used(broker: RabbitMQ, vhost: str) -> None:

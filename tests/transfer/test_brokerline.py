@@ -17,8 +17,13 @@ from tests.transfer.mail import HERE
 
 
 @pytest.fixture
-def line(broker: RabbitMQ) -> Iterator[Line]:
-    options = BrokerOptions(broker.url(broker.vhost()))
+def vhost(broker: RabbitMQ) -> str:
+    return broker.vhost()
+
+
+@pytest.fixture
+def line(broker: RabbitMQ, vhost: str) -> Iterator[Line]:
+    options = BrokerOptions(broker.url(vhost))
     with closing(Line(options, options.places[0])) as line:
         yield line
 
@@ -34,13 +39,10 @@ def line(broker: RabbitMQ) -> Iterator[Line]:
 )
 @pytest.mark.parametrize("body", [b"", b"{}"])
 def test_a_message_with_odd_properties_is_handed_out_as_it_came(
-    line: Line, broker: RabbitMQ, body: bytes, properties: dict[str, object]
+    line: Line, broker: RabbitMQ, vhost: str, body: bytes, properties: dict[str, object]
 ) -> None:
     line.declare(HERE)
-    url = line._place.url
-    with amqp.Connection(
-        f"localhost:{broker.port}", "lwr", broker.password, virtual_host=url.rpartition("/")[2]
-    ) as other:
+    with amqp.Connection(f"localhost:{broker.port}", "lwr", broker.password, virtual_host=vhost) as other:
         other.channel().basic_publish(amqp.Message(body, **properties), HERE.exchange, HERE.queue)
     delivery = wait_until(lambda: line.get(HERE), "the message")
     assert delivery.body == body
@@ -61,3 +63,14 @@ def test_a_closed_line_says_so(line: Line) -> None:
     assert not delivery.held
     with pytest.raises(PeerUnreachable, match="was closed"):
         line.drain(0)
+
+
+def test_an_answer_that_does_not_come_is_not_waited_for_without_end(broker: RabbitMQ, vhost: str) -> None:
+    options = BrokerOptions(broker.url(vhost), connect_timeout_s=0.5)
+    with closing(Line(options, options.places[0])) as line:
+        broker.freeze()
+        try:
+            with pytest.raises(PeerUnreachable, match=r"Declaring the queue lwr__setup failed.*did not answer in time"):
+                line.declare(HERE)
+        finally:
+            broker.thaw()

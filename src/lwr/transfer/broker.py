@@ -26,6 +26,8 @@ __all__ = [
 
 #: The longest wait for anything, so that a stop is noticed.
 _LOOK_UP_S = 0.5
+#: How long a line is taken to be good without a look at it, which costs some 1 ms.
+_GLANCE_S = 0.2
 _FIRST_PAUSE_S, _MOST_PAUSE_S = 0.5, 30.0
 #: A line that stood so long was a good one: the next try comes soon.
 _GOOD_AFTER_S = 5.0
@@ -119,8 +121,11 @@ class Consumer:
         deleted: list[str] = []
         line.consume(self._addresses, waiting.append, deleted.append)
         self._link.stands()
+        look_at = 0.0
         while not stopping.is_set():
-            line.drain(0 if waiting else self._wait_s)
+            if not waiting or time.monotonic() >= look_at:
+                line.drain(0 if waiting else self._wait_s)
+                look_at = time.monotonic() + _GLANCE_S
             if deleted:
                 raise PeerUnreachable(f"The queue {deleted[0]} was deleted; it is declared again.")
             if waiting:
@@ -145,6 +150,7 @@ class Publisher:
         self._link = _Link(options, on_state)
         self._line: Line | None = None
         self._next_try_at = 0.0
+        self._looked_at = 0.0
 
     def publish(self, letter: Letter) -> None:
         """Publish; when it returns, the broker has the message in its queue, on disk. One try.
@@ -187,7 +193,7 @@ class Publisher:
 
     def _connected(self) -> Line:
         """A line that was good a moment ago."""
-        if self._line is not None:
+        if self._line is not None and time.monotonic() - self._looked_at > _GLANCE_S:
             try:
                 self._look(self._line, 0)
             except LwrError as error:
@@ -226,6 +232,7 @@ class Publisher:
         self._tell(line)
 
     def _tell(self, line: Line) -> None:
+        self._looked_at = time.monotonic()
         self._link.tell(connected=not line.blocked, reason=BLOCKED if line.blocked else "")
 
     def _lost(self, error: LwrError) -> None:
