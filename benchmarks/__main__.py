@@ -20,6 +20,7 @@ from benchmarks import (
     growth,
     large_files,
     long_queue,
+    queue_jobs,
     requests_per_s,
     small_inputs,
 )
@@ -34,6 +35,7 @@ TOPICS: dict[str, Topic] = {
     "cuts": cut_lines.measure,
     "memory": growth.measure,
     "cache": cached_inputs.measure,
+    "mq": queue_jobs.measure,
 }
 #: Several topics by one name.
 GROUPS = {"staging": ("server-side", "inputs", "cuts", "memory", "cache")}
@@ -53,6 +55,9 @@ def _quick(plan: Plan) -> Plan:
         cut_bytes=1 << 27,
         cached_jobs_count=10,
         cached_bytes=50 << 20,
+        mq_jobs_count=60,
+        mq_single_count=8,
+        mq_waiting_count=400,
     )
 
 

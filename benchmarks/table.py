@@ -27,6 +27,9 @@ class Plan:
         inputs_count: how many small inputs one job has.
         cut_bytes: of the file whose line is cut again and again.
         cached_jobs_count, cached_bytes: how many jobs have the same input, and its size.
+        mq_jobs_count: how many jobs are published at once.
+        mq_single_count: how many are published one after the other, each when the one before is over.
+        mq_waiting_count: how many set-ups wait in the broker.
     """
 
     disk: Path
@@ -40,6 +43,9 @@ class Plan:
     cut_bytes: int = 2 << 30
     cached_jobs_count: int = 100
     cached_bytes: int = 200 << 20
+    mq_jobs_count: int = 200
+    mq_single_count: int = 50
+    mq_waiting_count: int = 5_000
 
 
 @dataclass(frozen=True, slots=True)
