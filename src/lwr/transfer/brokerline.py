@@ -1,4 +1,4 @@
-"""One line to a broker, by kombu: made, kept alive, read, written, closed. The only module that knows kombu.
+"""One line to a broker, by kombu's transports: made, kept alive, read, written, closed.
 
 py-amqp waits for answers without a bound, verifies no certificate by itself, sends no heartbeats unasked, and raises
 whatever it stumbles over; here each wait is bounded, and what comes out is an `LwrError`. A line that raised is spent:
@@ -8,20 +8,16 @@ its maker makes another one. Not thread-safe. Must not know jobs or what message
 from __future__ import annotations
 
 import errno
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import kombu
-from amqp.method_framing import frame_handler
-from amqp.serialization import PROPERTY_CLASSES
-
 from lwr.core.messages import Address
 from lwr.errors import LwrError, PeerUnreachable
 from lwr.faults import fault
+from lwr.transfer.brokerclient import kombu_client
 from lwr.transfer.brokerfaults import check_files, meaning
 from lwr.transfer.brokerwords import BrokerOptions, Letter, Place
 
@@ -29,8 +25,6 @@ from lwr.transfer.brokerwords import BrokerOptions, Letter, Place
 _GOODBYE_S = 1.0
 #: py-amqp spins on a frame that has come in half, if it is to wait no time at all.
 _SHORTEST_WAIT_S = 0.001
-#: AMQP 0-9-1, 2.3.5.2: the frame before a body has class, weight, size of the body, flags, properties.
-_CONTENT_HEADER, _BASIC, _PROPERTIES_AT = 2, 60, 12
 BLOCKED = "The broker takes no messages now: it is short of memory or disk."
 
 
@@ -107,7 +101,7 @@ class Line:
             check_files(self._place.tls)
         # Only its transport is used: a kombu.Connection that was lost is made again by whatever is asked of it, without
         # the consumers, and after 2 s of sleep.
-        self._client = _client(self._options, self._place)
+        self._client = kombu_client(self._options, self._place)
         self._transport = self._client.transport
         self._raw = self._establish()
         self._bound_waits(self._options.connect_timeout_s)
@@ -333,48 +327,5 @@ class Line:
                 transport.sock.close()
 
 
-def _client(options: BrokerOptions, place: Place) -> Any:
-    if place.scheme != "amqp":
-        timeouts = {"socket_connect_timeout": options.connect_timeout_s, "socket_timeout": options.publish_timeout_s}
-        return kombu.Connection(place.url, transport_options=timeouts if place.scheme.startswith("redis") else {})
-    user, password = place.login or (None, None)
-    by_certificate = place.login is None and place.tls is not None and "certfile" in place.tls
-    return kombu.Connection(
-        place.host, user, password, place.vhost, place.port,
-        transport="pyamqp",
-        ssl=dict(place.tls) if place.tls is not None else False,
-        login_method="EXTERNAL" if by_certificate else None,
-        connect_timeout=options.connect_timeout_s,
-        heartbeat=max(1, round(options.heartbeat_s)) if options.heartbeat_s else 0,
-        transport_options={"socket_settings": _socket_settings(options), "frame_handler": _tolerant},
-    )  # fmt: skip
-
-
 def _text(name: str | bytes) -> str:
     return name if isinstance(name, str) else name.decode("utf-8", "replace")
-
-
-def _socket_settings(options: BrokerOptions) -> dict[int, int]:
-    """py-amqp gives a connection up when anything that it sent is without receipt for 1 s: too soon for long ways."""
-    option = getattr(socket, "TCP_USER_TIMEOUT", None)
-    return {} if option is None else {option: int((2 * options.heartbeat_s or 60) * 1000)}
-
-
-def _tolerant(connection: Any, callback: Callable[..., None]) -> Callable[[tuple[int, int, bytes]], bool]:
-    """py-amqp's reader of frames, for which properties that cannot be decoded are none.
-
-    The broker hands on what it was given: a content type that is not UTF-8, or headers nested without end. As an error
-    that ends the line, one such message would come again and again, and nothing else any more.
-    """
-    handle = frame_handler(connection, callback)
-
-    def on_frame(frame: tuple[int, int, bytes]) -> bool:
-        kind, channel, payload = frame
-        if kind == _CONTENT_HEADER:
-            try:
-                PROPERTY_CLASSES[_BASIC](payload, _PROPERTIES_AT)
-            except Exception:  # of struct, Unicode, dates, recursion
-                payload = payload[:_PROPERTIES_AT] + b"\0\0"
-        return bool(handle((kind, channel, payload)))
-
-    return on_frame
