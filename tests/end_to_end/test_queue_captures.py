@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ import pytest
 from tests.conftest import FULL
 from tests.end_to_end.queue_replay import KILLED, RECORDINGS, STREAMS, TWO_RESULTS, Recording, Replay
 from tests.machines.job_files import JobFilesServer
-from tests.machines.queue_peer import QueuePeer
+from tests.machines.queue_peer import Heard, QueuePeer
 from tests.machines.rabbitmq import RabbitMQ
 from tests.support import RunningServer, wait_until
 
@@ -65,6 +67,12 @@ class Scene:
         last = f"last-{len(self.peer.heard(UPDATES))}"
         self.peer.publish("pulsar__status", {"request": "status", "job_id": last})
         self.wait(last, "lost")
+
+    def unsent(self) -> int:
+        """Messages that the server has sent or will send, and may send again."""
+        with closing(sqlite3.connect(self.server.directory / "persisted" / "lwr.sqlite")) as database:
+            count: int = database.execute("SELECT count(*) FROM outbox").fetchone()[0]
+        return count
 
     def ran(self) -> Counter[str]:
         """How often each job ran."""
@@ -174,6 +182,20 @@ def test_a_job_that_is_killed(started: Started) -> None:
         assert [each.value for each in scene.peer.heard(queue)] == replay.heard(queue)
     delivered = [seen for seen in scene.galaxy.requests if seen.method == "POST"]
     assert not any("/objects/" in seen.path for seen in delivered)
+
+
+def test_the_last_update_is_told_until_galaxy_has_acknowledged_it(started: Started) -> None:
+    scene = started("amqp_acknowledge = true\namqp_ack_republish_time = 1\n")
+    play(scene, scene.replay(STREAMS, "20"))
+
+    def ends() -> list[Heard]:
+        return [each for each in scene.peer.told(UPDATES, "20") if each.value["status"] in ENDS]
+
+    wait_until(lambda: len(ends()) == 3, "the last update to be told again and again")
+    assert len({each.body for each in ends()}) == 1
+    assert scene.unsent() == 1
+    scene.peer.publish("pulsar__status_update_ack", {"acknowledge_uuid_response": ends()[0].value["acknowledge_uuid"]})
+    wait_until(lambda: scene.unsent() == 0, "the server to be content")
 
 
 # -- shuffled --------------------------------------------------------------------------------------------------------
