@@ -87,12 +87,19 @@ def connection(broker: RabbitMQ, vhost: str, way: Way) -> tuple[str, dict[str, s
     }
 
 
+def has_queues(broker: RabbitMQ, vhost: str, way: Way) -> None:
+    """Wait until the server has declared all that it takes messages from."""
+    wanted = {way.queue(kind) for kind in ("kill", "setup", "status")}
+    wait_until(lambda: wanted <= broker.queue_depths(vhost).keys(), "the server's queues")
+
+
 @contextmanager
 def lwr_serves(broker: RabbitMQ, vhost: str, way: Way, directory: Path) -> Iterator[Path]:
     """Ours; its staging directory."""
     url, tls = connection(broker, vhost, way)
     lines = "".join(f"{name} = {value}\n" for name, value in {"message_queue_url": url, **tls, **way.server}.items())
     with RunningServer(directory, managers=MANAGER.format(name=way.manager), options=lines) as server:
+        has_queues(broker, vhost, way)
         yield server.staging
     for secret in (KEY, broker.password):
         assert secret not in server.log()
@@ -151,8 +158,10 @@ def acknowledged(kept: Path, way: Way) -> None:
 def test_the_queue_and_http_at_once(
     peer: Path, broker: RabbitMQ, galaxy: JobFilesServer, job_id: str, tmp_path: Path
 ) -> None:
-    url = broker.url(broker.vhost())
+    vhost = broker.vhost()
+    url = broker.url(vhost)
     with RunningServer(tmp_path / "server", options=f"message_queue_url = {url}\n") as server:
+        has_queues(broker, vhost, Way())
         runner_options = {
             "manager_url": url,
             "jobs_directory": str(server.staging),
@@ -177,6 +186,11 @@ class Scene:
     broker: RabbitMQ
     vhost: str
     runs: Path
+
+    def start(self) -> None:
+        """Until its queues are there as well: nobody else declares them, and what comes before that is lost."""
+        self.server.start()
+        has_queues(self.broker, self.vhost, Way())
 
     def counted(self, job_id: str) -> str:
         """A command that copies its input, and leaves a word of each time that it runs."""
@@ -217,7 +231,7 @@ def held(gate: Path) -> str:
 
 
 def test_a_tool_error_is_a_complete_job(scene: Scene) -> None:
-    scene.server.start()
+    scene.start()
     scene.runner.submit("tool-error", f"{COPY}; echo why >&2; exit 3")
     told = scene.runner.wait("tool-error", ["running", "complete"])
     assert (told["returncode"], told["stderr"].strip()) == (3, "why")
@@ -225,7 +239,7 @@ def test_a_tool_error_is_a_complete_job(scene: Scene) -> None:
 
 
 def test_failed_staging_is_told_with_a_sentence(scene: Scene, galaxy: JobFilesServer) -> None:
-    scene.server.start()
+    scene.start()
     scene.runner.submit("no-input", scene.counted("no-input"), files_endpoint=f"{galaxy.endpoint}-wrong")
     told = scene.runner.wait("no-input", ["failed"])
     assert told["complete"] == "true"
@@ -237,7 +251,7 @@ def test_failed_staging_is_told_with_a_sentence(scene: Scene, galaxy: JobFilesSe
 
 
 def test_a_job_is_killed_while_it_runs(scene: Scene, tmp_path: Path) -> None:
-    scene.server.start()
+    scene.start()
     scene.runner.submit("killed", held(tmp_path / "never"))
     scene.runner.wait("killed", ["running"])
     scene.runner.kill("killed")
@@ -248,12 +262,12 @@ def test_a_job_is_killed_while_it_runs(scene: Scene, tmp_path: Path) -> None:
 
 
 def test_a_job_that_was_killed_before_the_server_started_never_runs(scene: Scene) -> None:
-    scene.server.start()
+    scene.start()
     scene.server.stop()
     scene.runner.submit("too-late", scene.counted("too-late"))
     scene.runner.kill("too-late")
     assert (scene.waiting("setup"), scene.waiting("kill")) == (1, 1)
-    scene.server.start()
+    scene.start()
     scene.runner.wait("too-late", ["cancelled"])
     scene.settle()
     assert (scene.ran("too-late"), scene.runner.states("too-late")) == (0, ["cancelled"])
@@ -261,7 +275,7 @@ def test_a_job_that_was_killed_before_the_server_started_never_runs(scene: Scene
 
 def test_a_question_is_answered(scene: Scene, tmp_path: Path) -> None:
     """Releases up to 0.15.15 publish it to the queue for set-ups."""
-    scene.server.start()
+    scene.start()
     scene.runner.submit("asked", held(tmp_path / "gate"))
     scene.runner.wait("asked", ["running"])
     scene.runner.ask("asked")
@@ -279,18 +293,18 @@ def test_what_is_published_before_the_server_was_ever_there_is_lost_and_afterwar
     """Pulsar's clients declare no queue to which they publish: the broker drops it, and nobody is told."""
     scene.runner.submit("dropped", scene.counted("dropped"))
     assert scene.waiting("setup") is None
-    scene.server.start()
+    scene.start()
     scene.server.stop()
     scene.runner.submit("waits", scene.counted("waits"))
     assert scene.waiting("setup") == 1
-    scene.server.start()
+    scene.start()
     scene.runner.wait("waits", ["running", "complete"])
     assert (scene.ran("waits"), scene.ran("dropped"), scene.runner.states("dropped")) == (1, 0, [])
 
 
 def test_a_failed_job_is_sent_again(scene: Scene, galaxy: JobFilesServer) -> None:
     """The same words once more, which are a new attempt after a failure and a repeat after success."""
-    scene.server.start()
+    scene.start()
     galaxy.active = False
     scene.runner.submit("again", scene.counted("again"))
     scene.runner.wait("again", ["failed"])
@@ -306,7 +320,7 @@ def test_a_failed_job_is_sent_again(scene: Scene, galaxy: JobFilesServer) -> Non
 
 
 def test_other_words_for_the_same_job_are_the_newer_ones(scene: Scene, tmp_path: Path) -> None:
-    scene.server.start()
+    scene.start()
     scene.runner.submit("twice", held(tmp_path / "never"))
     scene.runner.wait("twice", ["running"])
     scene.runner.submit("twice", f"{scene.counted('twice')}; echo newer >> $out")
