@@ -6,6 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,10 @@ class Post:
         manager: str = "_default_",
         content_type: str = JSON,
         redelivered: bool = False,
+        message_id: str = "",
     ) -> str:
         body = value if isinstance(value, bytes) else json.dumps(value).encode()
-        return self.inbox.take(Incoming(Source(dialect, manager, kind), body, content_type, redelivered))
+        return self.inbox.take(Incoming(Source(dialect, manager, kind), body, content_type, redelivered, message_id))
 
     def sent(self) -> list[tuple[str, Any]]:
         """All that is to be sent, as (queue, body), confirmed."""
@@ -322,7 +324,7 @@ def test_what_cannot_be_understood_is_a_dead_letter_and_nothing_runs(
     assert (len(value) > 100_000) is ("lwr-cut" in headers)
     named = kind is Kind.SETUP and headers["lwr-job"] == "7"
     assert [json.loads(ready.body)["status"] for ready in letters if ready.to != DEAD] == ["failed"] * named
-    assert post.attempts() == 0
+    assert post.bench.manager.tickets == {}
 
 
 def test_a_bad_message_does_not_fail_a_job_that_lives(post: Post) -> None:
@@ -349,7 +351,7 @@ def test_a_message_that_ends_the_server_each_time_is_buried(post: Post) -> None:
         post.mailbox.came_back(hashlib.sha256(json.dumps(SETUP).encode()).digest(), 1.0)
     assert post.give(Kind.SETUP, SETUP, redelivered=True) == "refused"
     assert [ready.to.queue for ready in post.letters()] == ["lwr_dead", "pulsar__status_update"]
-    assert post.attempts() == 0
+    assert post.bench.manager.tickets == {}
 
 
 def test_a_message_that_waits_for_room_is_not_counted(post: Post) -> None:
@@ -389,3 +391,68 @@ def test_what_is_too_large_for_a_message_is_left_out_and_named() -> None:
     assert small["working_directory_contents"] == []
     assert small["left_out"] == ["working_directory_contents"]
     assert small["stdout"] == "short"
+
+
+def test_a_refused_set_up_is_on_record_and_its_end_is_told_again(post: Post) -> None:
+    """So that a kill that follows, as Galaxy sends it, does not wait for the corrected set-up."""
+    post.give(Kind.SETUP, SETUP | {"env": 7})
+    first = post.letters()[-1].body
+    assert post.give(Kind.KILL, {"job_id": "7"}) == "repeated"
+    post.give(Kind.STATUS, {"request": "status", "job_id": "7"})
+    assert [ready.body for ready in post.letters()] == [first]
+    assert post.give(Kind.SETUP, SETUP) == "taken"
+    post.end()
+    assert post.statuses() == ["running", "complete"]
+
+
+def test_a_question_about_a_job_that_waits_to_be_taken(post: Post) -> None:
+    post.postponed.add(KEY)
+    post.give(Kind.STATUS, {"request": "status", "job_id": "7"})
+    assert post.statuses() == ["preprocessing"]
+
+
+def test_the_sender_of_a_refused_message_hears_that_it_arrived(post: Post) -> None:
+    asked = {"acknowledge_uuid": "u", "acknowledge_queue": "setup_ack", "acknowledge_submit_queue": "setup"}
+    assert post.give(Kind.SETUP, {"job_id": "7", "env": 7} | asked) == "refused"
+    assert post.sent()[-1] == ("pulsar__setup_ack", {"acknowledge_uuid_response": "u"})
+
+
+def test_a_second_copy_of_a_named_set_up_is_one_although_the_job_was_killed(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP, message_id="m")
+    post.bench.until(KEY, lambda job: job.state is JobState.QUEUED)
+    post.give(Kind.KILL, {"job_id": "7"})
+    post.cancelled()
+    assert post.give(Kind.SETUP, SETUP, message_id="m") == "repeated"
+    assert post.give(Kind.SETUP, SETUP, message_id="other") == "taken"
+
+
+def test_names_that_are_no_text_are_refused(post: Post) -> None:
+    body = b'{"job_id": "7", "command_line": "id", "acknowledge_uuid": "\\ud800", "acknowledge_queue": "setup_ack"}'
+    assert post.give(Kind.SETUP, body) == "refused"
+
+
+def test_a_cleaned_job_is_not_told_with_what_lies_where_it_was(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP)
+    post.end()
+    post.sent()
+    post.bench.engine.clean(KEY)
+    directory = post.bench.directory / "staging" / "7"
+    (directory / "metadata").mkdir(parents=True)
+    (directory / "metadata" / "tool_stdout").write_text("of another job")
+    post.give(Kind.STATUS, {"request": "status", "job_id": "7"}, dialect=Dialect.LWR)
+    ((_, body),) = post.sent()
+    assert (body["status"], body["stdout"]) == ("complete", "")
+
+
+def test_what_waits_for_an_answer_is_done_when_answers_are_switched_off(tmp_path: Path) -> None:
+    post = Post(tmp_path, acknowledge=True)
+    post.give(Kind.SETUP, SETUP)
+    post.end()
+    assert len(post.letters()) == 2
+    post.config = replace(post.config, acknowledge=False)
+    post.bind()
+    post.bench.now += 31
+    assert len(post.letters()) == 1
+    post.bench.now += 10_000
+    assert post.letters() == []
+    post.bench.close()

@@ -12,6 +12,7 @@ import math
 import re
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -236,7 +237,8 @@ class QueueServer:
             first_s=retry.interval_start_s,
             most_s=retry.interval_max_s,
         )
-        bounded.run(lambda: self._listener.post(kind, message), self.on_retry)
+        name = str(uuid.uuid4())
+        bounded.run(lambda: self._listener.post(kind, message, name), self.on_retry)
 
     def _ask(self, job_id: str) -> None:
         question = {"request": "status", "job_id": job_id}

@@ -101,8 +101,11 @@ class StatusListener:
         with self._publishing:
             self._publisher.close()
 
-    def post(self, kind: Kind, value: Mapping[str, Any]) -> None:
+    def post(self, kind: Kind, value: Mapping[str, Any], name: str = "") -> None:
         """Publish a message to the manager; returns when the broker has it on disk. One try.
+
+        Args:
+            name: of this message alone, so that a second copy, after a confirm that was lost, is known for one.
 
         Raises:
             TooLarge: no server would take it.
@@ -115,7 +118,7 @@ class StatusListener:
                 "Have the server fetch the files instead of putting them into the message.",
             )
         with self._publishing:
-            self._publisher.publish(Letter(self._address(kind), body))
+            self._publisher.publish(Letter(self._address(kind), body, message_id=name))
 
     def greet(self) -> None:
         """Make sure that the broker answers and lets us in, and that there is a queue for what we publish. Tried once.

@@ -254,4 +254,8 @@ def _text(value: Mapping[str, Any], key: str) -> str:
     text = value.get(key)
     if not isinstance(text, str) or not text:
         raise BadRequest(f"The message has no `{key}`.")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise BadRequest(f"`{key}` is no text.") from error
     return text

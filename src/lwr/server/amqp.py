@@ -29,12 +29,14 @@ from lwr.transfer.retry import growing
 
 log = structlog.get_logger("lwr")
 
-#: Before a message that could not be done is tried again.
-_POSTPONED_S = 0.5
+#: Before a message that could not be done is tried again, at first and at most.
+_POSTPONED_S, _MOST_POSTPONED_S = 0.5, 5.0
+#: So often LWR may fail at a message in a way that it does not understand.
+_MOST_DEFECTS = 5
 #: How long a set-up waits for the attempt that it replaces, before it is refused.
 _LONGEST_ENDING_S = 600.0
-#: Before what the broker refuses is sent again; what goes elsewhere is sent meanwhile.
-_REFUSED_S = 30.0
+#: Before what the broker refuses is sent again, at first and at most; what goes elsewhere is sent meanwhile.
+_FIRST_REFUSED_S, _MOST_REFUSED_S = 1.0, 30.0
 #: The longest rest of the sender: it looks after its connection then.
 _REST_S = 1.0
 
@@ -65,9 +67,11 @@ class _Postponed:
 
     delivery: Delivery
     incoming: Incoming
-    job: JobKey | None
     since: float
+    job: JobKey | None = None
     again_at: float = 0.0
+    tries: int = 0
+    defects: int = 0
 
 
 class MessageQueue:
@@ -82,7 +86,7 @@ class MessageQueue:
         self._links: dict[str, LinkState] = {}
         self._handled: Counter[tuple[str, str, str]] = Counter()
         self._postponed: list[_Postponed] = []
-        self._blocked: dict[tuple[str, str, str], float] = {}  # until (monotonic)
+        self._refusals: dict[tuple[str, str, str], tuple[float, Iterator[float]]] = {}  # until (monotonic), next pauses
         self._stopping = threading.Event()
         self._wake = threading.Event()  # there is something to send
         self._back = threading.Event()  # the broker may be there again
@@ -167,30 +171,49 @@ class MessageQueue:
         self._told("consumer", state)
 
     def _arrived(self, delivery: Delivery) -> None:
-        incoming = Incoming(self._sources[delivery.address], delivery.body, delivery.content_type, delivery.redelivered)
-        self._handle(_Postponed(delivery, incoming, None, time.monotonic()))
+        incoming = Incoming(
+            self._sources[delivery.address],
+            delivery.body,
+            delivery.content_type,
+            delivery.redelivered,
+            delivery.message_id,
+        )
+        self._handle(_Postponed(delivery, incoming, time.monotonic()))
 
     def _handle(self, one: _Postponed) -> None:
+        """Never raises: the thread is for all messages."""
         source, result = one.incoming.source, "postponed"
         try:
-            result = self._inbox.take(one.incoming)
-        except StillEnding as error:
-            if time.monotonic() - one.since > _LONGEST_ENDING_S:
-                self._inbox.give_up(one.incoming, error)
-                result = "refused"
+            result = self._dealt_with(one)
         except LwrError as error:
-            log.warning("a message is tried again", queue=one.delivery.address.queue, reason=str(error))
+            if not one.tries:
+                log.warning("a message waits", queue=one.delivery.address.queue, reason=str(error))
         except Exception:
             log.exception("a message is tried again", queue=one.delivery.address.queue)
+            one.defects += 1
         self._handled[source.dialect.value, source.kind.value, result] += 1
         if result == "postponed":
-            one.again_at = time.monotonic() + _POSTPONED_S
+            one.again_at = time.monotonic() + min(_POSTPONED_S * 1.5 ** min(one.tries, 20), _MOST_POSTPONED_S)
             one.job = one.job or self._inbox.job_of(one.incoming)
+            one.tries += 1
             self._postponed.append(one)
         else:
             fault("message.before_acknowledgement")
             one.delivery.ack()
             self._wake.set()
+
+    def _dealt_with(self, one: _Postponed) -> str:
+        """What came of it. Raises LwrError when it cannot be done now."""
+        if one.defects >= _MOST_DEFECTS:
+            self._inbox.give_up(one.incoming, "LWR failed at it again and again; the log says how.")
+            return "refused"
+        try:
+            return self._inbox.take(one.incoming)
+        except StillEnding as error:
+            if time.monotonic() - one.since < _LONGEST_ENDING_S:
+                raise
+            self._inbox.give_up(one.incoming, str(error))
+            return "refused"
 
     def _try_postponed(self) -> None:
         due = [one for one in self._postponed if one.again_at <= time.monotonic()]
@@ -218,13 +241,14 @@ class MessageQueue:
                     continue
                 publisher.publish(Letter(ready.to, ready.body, headers=ready.headers, message_id=ready.message_id))
                 self._outbox.sent(ready)
+                self._refusals.pop(_where(ready), None)
                 pauses = _pauses()
                 continue
-            except PeerUnreachable:
-                pass  # the link's state says why
             except LwrError as error:
-                self._refused(ready, error)
-                continue
+                # The link's state says why there is no line; where it stands, it is this message that is not taken.
+                if not isinstance(error, PeerUnreachable) or self._links["publisher"].connected:
+                    self._refused(ready, error)
+                    continue
             except Exception:
                 log.exception("sending is tried again")
             self._back.wait(next(pauses))
@@ -236,8 +260,7 @@ class MessageQueue:
 
     def _blocked_now(self) -> list[tuple[str, str, str]]:
         now = time.monotonic()
-        self._blocked = {where: until for where, until in self._blocked.items() if until > now}
-        return list(self._blocked)
+        return [where for where, (until, _) in self._refusals.items() if until > now]
 
     def _refused(self, ready: Ready | None, error: LwrError) -> None:
         """What cannot be sent now makes way for the rest."""
@@ -245,9 +268,14 @@ class MessageQueue:
             log.warning("sending is tried again", reason=str(error))
             self._stopping.wait(_REST_S)
             return
-        posted = ready.posted
-        log.error("a message is not taken", queue=ready.to.queue, job=str(posted.key), reason=str(error))
-        self._blocked[posted.key.manager, posted.route, posted.kind] = time.monotonic() + _REFUSED_S
+        log.error("a message is not taken", queue=ready.to.queue, job=str(ready.posted.key), reason=str(error))
+        _, pauses = self._refusals.get(_where(ready)) or (0.0, growing(_FIRST_REFUSED_S, _MOST_REFUSED_S, 2.0))
+        self._refusals[_where(ready)] = time.monotonic() + next(pauses), pauses
+
+
+def _where(ready: Ready) -> tuple[str, str, str]:
+    """What shares the fate of a letter that is refused."""
+    return ready.posted.key.manager, ready.posted.route, ready.posted.kind
 
 
 def _pauses() -> Iterator[float]:

@@ -164,6 +164,7 @@ class Database:
 
     def _back_up(self, version: int) -> None:
         copy = self._path.with_name(f"{self._path.name}.schema-{version}.bak")
+        os.close(os.open(copy, os.O_RDWR | os.O_CREAT, 0o600))  # it has the same secrets
         target = sqlite3.connect(copy)
         try:
             self._writer.backup(target)

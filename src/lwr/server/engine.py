@@ -252,6 +252,20 @@ class Engine:
         self._act(job)
         return job
 
+    def refuse(self, key: JobKey, reason: str, route: str) -> None:
+        """Record that a job was refused, so that whoever asks for it hears why; told on `route`. For keys without a
+        job, or with one that was cleaned."""
+        with self._lock(key):
+            old = self._store.current(key)
+            if old is None or old.cleaned_at is not None:
+                now = self._clock()
+                fresh = Job(
+                    seq=0, key=key, attempt=uuid.uuid4().hex, state=JobState.NEW,
+                    directory=self.view.expected_layout(key).root, created_at=now, cleaned_at=now,
+                )  # fmt: skip
+                self._store.refuse(fresh, reason, route, replaces=old)
+        self.on_move()
+
     def _is_resubmission(self, job: Job, description: str) -> bool:
         """Whether a description that carries its own set-up asks for a fresh attempt: another one than that which was
         submitted, or the same for a job that did not end by itself. (The same again otherwise is a repeat.)"""

@@ -7,12 +7,13 @@ sentence. Must not know brokers.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,12 +40,11 @@ from lwr.core.messages import (
     reply_named,
     update,
 )
-from lwr.core.places import JobLayout
-from lwr.core.wire import Results, finished_reply
+from lwr.core.wire import Results, finished_reply, unfinished_reply
 from lwr.errors import BadRequest, LwrError, RequestError, TooLarge
 from lwr.faults import fault
 from lwr.server.engine import Engine
-from lwr.server.mailbox import DEAD_KIND, Mailbox
+from lwr.server.mailbox import DEAD_KIND, Answer, Mailbox
 from lwr.server.store import SILENT, Origin
 
 log = structlog.get_logger("lwr")
@@ -70,12 +70,14 @@ class Incoming:
 
     Args:
         redelivered: the broker gave it to somebody before, who did not acknowledge it.
+        message_id: the name that its sender gave it; empty for none. A second copy has the same.
     """
 
     source: Source
     body: bytes
     content_type: str
     redelivered: bool = False
+    message_id: str = ""
 
 
 class Inbox:
@@ -110,21 +112,18 @@ class Inbox:
         """
         digest = hashlib.sha256(incoming.body).digest() if incoming.redelivered else b""
         value: dict[str, Any] = {}
+        wanted: Receipted | None = None
         try:
-            if len(incoming.body) > self._config.maximum_bytes:
-                raise TooLarge(
-                    f"The message has {len(incoming.body)} bytes, and {self._config.maximum_bytes} are taken.",
-                    "Raise message_queue_maximum_bytes, or send files by transfer instead of in the message.",
-                )
             value = open_body(incoming.body, incoming.content_type)
-            if digest:
-                self._check_returns(digest)
             wanted = receipt_wanted(incoming.source.kind, value)
+            self._check(incoming, digest)
             message = read_message(incoming.source.kind, value)
         except RequestError as error:
             self._bury(incoming, str(error), value)
+            self._remember(incoming, wanted, value)
             return "refused"
-        heard = wanted is not None and self._mailbox.was_heard(wanted.uuid)
+        name = wanted.uuid if wanted else incoming.message_id
+        heard = name != "" and self._mailbox.was_heard(name)
         try:
             result = self._obey(incoming, message, heard=heard)
         except LwrError as error:
@@ -140,16 +139,24 @@ class Inbox:
             self._bury(incoming, f"LWR failed at it: {type(error).__name__}: {error}", value)
             result = "refused"
         fault("message.after_commit")
-        if wanted is not None:
-            self._confirm(incoming.source, wanted, value)
+        self._remember(incoming, wanted, value)
         if digest:
             self._mailbox.handled(digest)
         return result
 
-    def give_up(self, incoming: Incoming, error: LwrError) -> None:
-        """A set-up could not be taken for too long: its sender is told that the job failed."""
-        value = open_body(incoming.body, incoming.content_type)
-        self._answer_refused(incoming.source, value, str(error))
+    def give_up(self, incoming: Incoming, reason: str) -> None:
+        """A message could not be dealt with for too long: it becomes a dead letter, and a set-up is told as failed.
+
+        Raises:
+            LwrError: not even that can be done now.
+        """
+        value: dict[str, Any] = {}
+        wanted: Receipted | None = None
+        with contextlib.suppress(RequestError):
+            value = open_body(incoming.body, incoming.content_type)
+            wanted = receipt_wanted(incoming.source.kind, value)
+        self._bury(incoming, reason, value)
+        self._remember(incoming, wanted, value)
 
     def job_of(self, incoming: Incoming) -> JobKey | None:
         """The job that a message is about, if it is a set-up that can be read."""
@@ -161,8 +168,14 @@ class Inbox:
             return None
         return JobKey(incoming.source.manager, named) if named else None
 
-    def _check_returns(self, digest: bytes) -> None:
-        times = self._mailbox.came_back(digest, self._clock())
+    def _check(self, incoming: Incoming, digest: bytes) -> None:
+        """Raises RequestError for a message that is too large, or that came back too often."""
+        if len(incoming.body) > self._config.maximum_bytes:
+            raise TooLarge(
+                f"The message has {len(incoming.body)} bytes, and {self._config.maximum_bytes} are taken.",
+                "Raise message_queue_maximum_bytes, or send files by transfer instead of in the message.",
+            )
+        times = self._mailbox.came_back(digest, self._clock()) if digest else 0
         if times > MOST_RETURNS:
             raise BadRequest(
                 f"The message came back {times} times without having been handled: this server ended each time.",
@@ -210,13 +223,16 @@ class Inbox:
     # -- answers -------------------------------------------------------------------------------------------------
 
     def _tell(self, key: JobKey, route: Route) -> None:
-        """Have the present state of a job told on a route."""
-        job = self._view.latest(key)
-        if job is not None:
-            self._mailbox.tell(job, str(route), self._clock())
+        """Have the present state of a job told on a route. One that waits to be taken is being prepared."""
+        if not self._config.publish:
             return
-        unknown = Job(0, key, "", JobState.LOST, "", reason=f"This server has no job {key.job_id}.")
-        self._post(unknown, route)
+        job = self._view.latest(key)
+        if self._is_postponed(key):
+            self._post(unfinished_reply(Job(0, key, "", JobState.NEW, "")), key, route)
+        elif job is not None:
+            self._mailbox.tell(job, str(route), self._clock())
+        else:
+            self._post_end(key, JobState.LOST, f"This server has no job {key.job_id}.", route)
 
     def _answer_refused(self, source: Source, value: Mapping[str, Any], reason: str) -> None:
         """Tell the sender of a refused set-up that its job failed; if it names one that lives or is complete, how that
@@ -226,25 +242,34 @@ class Inbox:
             return
         key, route = JobKey(source.manager, job_id), Route(source.dialect, reply_named(value))
         present = self._view.latest(key)
-        if present is None or present.state in ENDED_BY_OTHERS or present.cancel_requested:
-            self._post(Job(0, key, "", JobState.FAILED, "", reason=reason), route)
+        if present is None or present.cleaned_at is not None:
+            self._engine.refuse(key, reason, str(route) if self._config.publish else SILENT)
+        elif present is None or present.state in ENDED_BY_OTHERS or present.cancel_requested:
+            self._post_end(key, JobState.FAILED, reason, route)
         else:
             self._tell(key, route)
 
-    def _post(self, job: Job, route: Route) -> None:
-        try:
-            layout = self._view.expected_layout(job.key)
-            properties = self._view.system_properties(job.key.manager)
-        except RequestError:
-            layout, properties = JobLayout(""), {}
-        reply = finished_reply(replace(job, directory=layout.root), layout, Results(), properties, classic=False)
-        body = json.dumps(update(route.dialect, reply)).encode()
-        self._mailbox.post(job.key, str(route), Kind.STATUS_UPDATE, body, self._clock())
+    def _post_end(self, key: JobKey, state: JobState, reason: str, route: Route) -> None:
+        """Tell the end of a job of which there is no record."""
+        layout = self._view.expected_layout(key)
+        job = Job(0, key, "", state, layout.root, reason=reason)
+        properties = self._view.system_properties(key.manager)
+        self._post(finished_reply(job, layout, Results(), properties, classic=False), key, route)
 
-    def _confirm(self, source: Source, wanted: Receipted, value: Mapping[str, Any]) -> None:
-        key = JobKey(source.manager, job_named(value) or "")
-        answer = json.dumps(receipt_body(wanted.uuid)).encode()
-        self._mailbox.hear(wanted.uuid, key, str(Route(source.dialect)), wanted.ack, answer, self._clock())
+    def _post(self, reply: Mapping[str, Any], key: JobKey, route: Route) -> None:
+        if self._config.publish:
+            body = json.dumps(update(route.dialect, reply)).encode()
+            self._mailbox.post(key, str(route), Kind.STATUS_UPDATE, body, self._clock())
+
+    def _remember(self, incoming: Incoming, wanted: Receipted | None, value: Mapping[str, Any]) -> None:
+        """That a message was dealt with, under its name if it has one; its sender is told if it wants to be."""
+        source = incoming.source
+        if wanted is not None:
+            key, route = JobKey(source.manager, job_named(value) or ""), str(Route(source.dialect))
+            body = json.dumps(receipt_body(wanted.uuid)).encode()
+            self._mailbox.hear(wanted.uuid, self._clock(), Answer(key, route, wanted.ack, body))
+        elif incoming.message_id and source.kind is Kind.SETUP:
+            self._mailbox.hear(incoming.message_id, self._clock())
 
     def _bury(self, incoming: Incoming, reason: str, value: Mapping[str, Any]) -> None:
         """Keep what cannot be understood, with the reason, for the admin (`lwr mq dead`)."""

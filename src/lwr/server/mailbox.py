@@ -18,8 +18,8 @@ from lwr.server.database import Database
 
 #: The kind of rows that are dead letters.
 DEAD_KIND = "dead"
-#: How long a kill waits for the set-up that it overtook.
-EARLY_KILL_S = 86400.0
+#: How long a kill waits for the set-up that it overtook: both may have waited in the broker, and the set-up for room.
+EARLY_KILL_S = 30 * 86400.0
 #: How long handled messages are remembered, and those that came back.
 HEARD_S = 30 * 86400.0
 #: The longest pause before something is sent again that its reader did not answer.
@@ -50,6 +50,16 @@ class Posted:
     tries: int
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the sender of a message is told of its arrival."""
+
+    key: JobKey
+    route: str
+    kind: str
+    body: bytes
+
+
 class Mailbox:
     """One per server; methods are thread-safe. What they write is durable where losing it would lose a message."""
 
@@ -64,7 +74,11 @@ class Mailbox:
         Args:
             blocked: manager, route and kind of rows to be passed over.
         """
-        rows = self._database.read().execute(f"SELECT {_COLUMNS} FROM outbox WHERE due_at <= ? ORDER BY number", (now,))  # noqa: S608
+        rows = self._database.read().execute(
+            # Further away than any pause: the clock was set back.
+            f"SELECT {_COLUMNS} FROM outbox WHERE due_at <= ? OR due_at > ? ORDER BY number",  # noqa: S608
+            (now, now + 2 * _MOST_PAUSE_S),
+        )
         for row in rows:
             if (row["manager"], row["route"], row["kind"]) not in blocked:
                 rows.close()
@@ -169,12 +183,13 @@ class Mailbox:
         """Whether the message that its sender gave this name was handled."""
         return self._database.read().execute("SELECT 1 FROM heard WHERE uuid = ?", (uuid,)).fetchone() is not None
 
-    def hear(self, uuid: str, key: JobKey, route: str, kind: str, answer: bytes, at: float) -> None:
-        """A message was handled: remember its name and have its sender told, at once."""
+    def hear(self, uuid: str, at: float, answer: Answer | None = None) -> None:
+        """A message was handled: remember its name and have its sender told, if it wants to be, at once."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute("INSERT OR IGNORE INTO heard VALUES (?, ?)", (uuid, at))
-            _post(connection, (*key, route, kind, answer, "{}", "", at))
+            if answer is not None:
+                _post(connection, (*answer.key, answer.route, answer.kind, answer.body, "{}", "", at))
 
         self._database.write(work)
 

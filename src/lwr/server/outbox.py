@@ -70,7 +70,7 @@ class Outbox:
     def sent(self, ready: Ready) -> None:
         """The broker has confirmed it."""
         fault("outbox.after_publish")
-        if ready.posted.kind == Kind.STATUS_UPDATE and ready.message_id:
+        if self._config.acknowledge and ready.posted.kind == Kind.STATUS_UPDATE and ready.message_id:
             self._mailbox.awaits_answer(ready.posted, self._clock(), self._config.republish_after_s)
         else:
             self._mailbox.sent(ready.posted)
@@ -110,7 +110,8 @@ class Outbox:
 
     def _final(self, job: Job, route: Route) -> bytes:
         try:
-            results = self._view.results(job)
+            # Where a job was that is cleaned, another one may be now.
+            results = self._view.results(job) if job.cleaned_at is None else Results()
         except LwrError:
             results = Results()  # its directory is gone: the state still holds
         try:

@@ -122,23 +122,21 @@ class Store:
         """Add a new attempt, in place of `replaces`; returns it with its number, None (and nothing changed) when its
         directory belongs to another job."""
 
-        def work(connection: sqlite3.Connection) -> int:
-            if replaces is not None:
-                connection.execute("UPDATE jobs SET superseded = 1, route = '' WHERE seq = ?", (replaces.seq,))
-                connection.execute("DELETE FROM outbox WHERE seq = ?", (replaces.seq,))
-            cursor = connection.execute(
-                "INSERT INTO jobs (manager, job_id, attempt, state, directory, tool_id, tool_version, reason, "
-                "created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*fresh.key, fresh.attempt, fresh.state, fresh.directory, fresh.tool_id, fresh.tool_version,
-                 fresh.reason, fresh.created_at, fresh.created_at),
-            )  # fmt: skip
-            return int(cursor.lastrowid or 0)
-
         try:
-            self.database.write(work)
+            self.database.write(lambda connection: _insert(connection, fresh, replaces))
         except sqlite3.IntegrityError:
             return None
         return self.by_attempt(fresh.attempt)
+
+    def refuse(self, fresh: Job, reason: str, route: str, replaces: Job | None) -> None:
+        """Record a job that was refused before it had a directory: FAILED, told on `route`, and cleaned already."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            seq = _insert(connection, fresh, replaces)
+            connection.execute("UPDATE jobs SET route = ? WHERE seq = ?", (route, seq))
+            _move(connection, seq, Move(JobState.FAILED, reason), fresh.created_at)
+
+        self.database.write(work)
 
     def submit(self, job: Job, description: str, at: float, origin: Origin = Origin()) -> Job:
         """Store what the client asked for and move the job to PREPROCESSING, in one transaction; returns it then.
@@ -258,11 +256,13 @@ class Store:
         return [_job(row) for row in rows]
 
     def forget(self, before: float) -> int:
-        """Delete rows of attempts that were cleaned or superseded before `before`; returns how many."""
+        """Delete rows of attempts that were cleaned or superseded before `before`, and of which nothing is left to be
+        told; returns how many."""
         return self.database.write(
             lambda connection: (
                 connection.execute(
-                    "DELETE FROM jobs WHERE coalesce(cleaned_at, CASE WHEN superseded THEN changed_at END) < ?",
+                    "DELETE FROM jobs WHERE coalesce(cleaned_at, CASE WHEN superseded THEN changed_at END) < ? "
+                    "AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.seq = jobs.seq)",
                     (before,),
                 ).rowcount
             )
@@ -328,6 +328,20 @@ def _write_digest(connection: sqlite3.Connection, job: Job, path: str, digest: F
         "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
         (job.seq, path, digest.size_bytes, digest.mtime_ns, digest.inode, digest.sha256),
     )
+
+
+def _insert(connection: sqlite3.Connection, fresh: Job, replaces: Job | None) -> int:
+    """Add an attempt in place of another one, of which nothing more is told; returns its number."""
+    if replaces is not None:
+        connection.execute("UPDATE jobs SET superseded = 1, route = '' WHERE seq = ?", (replaces.seq,))
+        connection.execute("DELETE FROM outbox WHERE seq = ?", (replaces.seq,))
+    cursor = connection.execute(
+        "INSERT INTO jobs (manager, job_id, attempt, state, directory, tool_id, tool_version, reason, cleaned_at, "
+        "created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (*fresh.key, fresh.attempt, fresh.state, fresh.directory, fresh.tool_id, fresh.tool_version, fresh.reason,
+         fresh.cleaned_at, fresh.created_at, fresh.created_at),
+    )  # fmt: skip
+    return int(cursor.lastrowid or 0)
 
 
 def _write_law(connection: sqlite3.Connection) -> None:

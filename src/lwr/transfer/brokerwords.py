@@ -146,6 +146,8 @@ def _place(url: str, tls: Mapping[str, str] | None) -> Place:
         ) from error
     if not _SCHEME.match(url):
         raise ConfigError(f"The URL of the broker has no scheme: {masked(url)}.", "It begins with amqp:// or amqps://.")
+    if parts.scheme == "pyamqp":  # kombu's own name for it
+        parts = parts._replace(scheme="amqp")
     login = None
     if parts.username is not None:
         login = unquote(parts.username), unquote(parts.password or "")
