@@ -119,7 +119,7 @@ def _waiting(plan: Plan, directory: Path, broker: RabbitMQ) -> list[Row]:
         time.sleep(_SETTLE_S)
         idle_bytes, idle_threads = server.memory_bytes(), server.thread_count()
     with GalaxyQueue(url) as galaxy:
-        galaxy.publish("setup", [set_up("sleep 3600") for _ in range(plan.mq_waiting_count)])
+        galaxy.publish("setup", [set_up("true") for _ in range(plan.mq_waiting_count)])
     most_bytes = most_threads = 0
     with lwr(directory, 1, options=options) as server, GalaxyQueue(url) as galaxy:
         _wait_for(url)
