@@ -112,6 +112,7 @@ class RunningServer:
         self.secret = secret
         self.staging = directory / "staging"
         self.log_path = directory / "serve.log"
+        self.needs_broker = True  # whether `start` waits for that too
         self._environ = {**{k: v for k, v in os.environ.items() if not k.startswith("LWR_")}, **(environ or {})}
         self._process: subprocess.Popen[bytes] | None = None
         port = free_port()
@@ -149,7 +150,7 @@ class RunningServer:
         assert self._process is not None
         assert self._process.poll() is None, f"the server ended with {self._process.returncode}:\n{self.log()}"
         try:
-            with _OPENER.open(self.url + "readyz", timeout=DEADLINE_S) as answer:
+            with _OPENER.open(self.url + ("readyz" if self.needs_broker else "livez"), timeout=DEADLINE_S) as answer:
                 return bool(answer.status == 200)
         except OSError:  # not listening yet, or 503
             return False

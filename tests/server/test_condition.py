@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def lookout(
         (health(None, CONNECTED), "connected", 0),
         (health(CONNECTED, away(GRACE_S - 1)), "away", 0),
         (health(CONNECTED, away(GRACE_S + 1)), "away", 1),
+        (replace(health(CONNECTED, away(0.1)), was_reached=False), "away", 1),  # its queues may not be there yet
         (health(away(60), away(70)), "away", 1),
         (health(away(60), LinkState(False, NOW - 60, "refused")), "away", 2),
     ],

@@ -50,6 +50,7 @@ class QueueHealth:
         consumer, publisher: None for a link that is not configured.
         waiting_count: what the broker has not confirmed.
         oldest_at: when the oldest of it was written, seconds since the epoch.
+        was_reached: every link stood once, so that all queues are there.
         handled: how many messages since the start, by (dialect, kind, what came of them).
     """
 
@@ -59,6 +60,7 @@ class QueueHealth:
     waiting_count: int
     oldest_at: float | None
     handled: Mapping[tuple[str, str, str], int]
+    was_reached: bool = True
 
 
 @dataclass(slots=True)
@@ -84,6 +86,7 @@ class MessageQueue:
         self._inbox = Inbox(engine, mailbox, config, self._is_postponed)
         self._sources = self._bound(managers)
         self._links: dict[str, LinkState] = {}
+        self._reached: set[str] = set()
         self._handled: Counter[tuple[str, str, str]] = Counter()
         self._postponed: list[_Postponed] = []
         self._refusals: dict[tuple[str, str, str], tuple[float, Iterator[float]]] = {}  # until (monotonic), next pauses
@@ -133,6 +136,7 @@ class MessageQueue:
             waiting_count=count,
             oldest_at=oldest_at,
             handled=dict(self._handled),
+            was_reached=self._links.keys() == self._reached,
         )
 
     def _bound(self, managers: Iterable[str]) -> dict[Address, Source]:
@@ -151,6 +155,7 @@ class MessageQueue:
         before, self._links[link] = self._links.get(link), state
         if state.connected:
             log.info("connected to the broker", link=link)
+            self._reached.add(link)
             self._back.set()
         elif before is None or before.connected or before.reason != state.reason:
             log.warning("the broker is away; trying again", link=link, reason=state.reason)

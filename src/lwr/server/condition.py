@@ -18,7 +18,8 @@ if TYPE_CHECKING:  # a server without a queue needs no kombu
     from lwr.server.amqp import QueueHealth
     from lwr.transfer.broker import LinkState
 
-#: A line to the broker that is made again within this time is not worth an alarm.
+#: A line to the broker that is made again within this time is not worth an alarm. The first one is: before it stands,
+#: the broker may have no queue for what clients send.
 GRACE_S = 5.0
 
 
@@ -112,7 +113,7 @@ def _broker_problems(queue: QueueHealth | None, now: float) -> list[str]:
         return []
     away: dict[str, list[str]] = {}
     for name, link in links(queue).items():
-        if not link.connected and now - link.since > GRACE_S:
+        if not link.connected and (not queue.was_reached or now - link.since > GRACE_S):
             away.setdefault(link.reason, []).append(f"{name} (for {now - link.since:.0f} s)")
     return [
         f"The broker {queue.broker} is not reached by the {' and the '.join(names)}. LWR tries again by itself, and "
