@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -228,6 +229,23 @@ def test_a_kill_that_meets_a_set_up_taken_in_half_wins(post: Post) -> None:
     post.bench.until_state(JobState.CANCELLED)
     assert post.statuses() == ["cancelled"]
     assert not post.mailbox.was_killed(KEY, post.bench.now)
+
+
+def test_a_set_up_that_was_taken_in_half_is_taken_when_it_comes_again(post: Post) -> None:
+    """The server was killed before the job had its directory."""
+    post.bench.engine.setup(KEY, SetupRequest(job_id="7"))
+    shutil.rmtree(post.bench.path("7"))
+    assert post.give(Kind.SETUP, SETUP, redelivered=True) == "taken"
+    post.end()
+    assert post.statuses() == ["running", "complete"]
+    assert post.attempts() == 1
+
+
+def test_a_set_up_that_is_refused_when_it_comes_again_is_answered(post: Post) -> None:
+    """What was made in half ends in no other way."""
+    post.bench.engine.setup(KEY, SetupRequest(job_id="7"))
+    assert post.give(Kind.SETUP, SETUP | {"env": 7}, redelivered=True) == "refused"
+    assert [body["status"] for queue, body in post.sent() if queue != DEAD.queue] == ["failed"]
 
 
 def test_a_kill_is_for_the_attempt_that_waits(post: Post) -> None:

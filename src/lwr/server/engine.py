@@ -226,7 +226,8 @@ class Engine:
         job = self.view.job(key)
         if job is None and setup is None:
             raise self.view.unknown(key)
-        if setup is not None and (job is None or self._is_resubmission(job, description)):
+        half_made = job is not None and job.state is JobState.NEW and not job.cancel_requested
+        if setup is not None and (job is None or half_made or self._is_resubmission(job, description)):
             job = self.setup(key, setup, patience_s=patience_s)
         with self._lock(key):
             job = self.view.known(key)

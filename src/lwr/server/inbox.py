@@ -244,7 +244,7 @@ class Inbox:
         present = self._view.latest(key)
         if present is None or present.cleaned_at is not None:
             self._engine.refuse(key, reason, str(route) if self._config.publish else SILENT)
-        elif present is None or present.state in ENDED_BY_OTHERS or present.cancel_requested:
+        elif present.state in (*ENDED_BY_OTHERS, JobState.NEW) or present.cancel_requested:
             self._post_end(key, JobState.FAILED, reason, route)
         else:
             self._tell(key, route)
