@@ -46,6 +46,11 @@ _MEANINGS = (
         "The message is too large for the broker at {at}: {text}.",
         "Raise max_message_size in rabbitmq.conf, or have the job write less to its standard streams.",
     ),
+    # A message that waited here for half an hour, if the broker is not told to allow more (consumer_timeout).
+    _Meaning(
+        "PreconditionFailed.*(?:delivery tag|delivery acknowledgement)", PeerUnreachable,
+        "The broker at {at} took back what it had handed out: {text}.",
+    ),
     _Meaning(
         "PreconditionFailed", PeerRefused, "The broker at {at} has it with other properties: {text}.",
         "Queues and exchanges of jobs are durable and without arguments. Delete the other one when it is empty; a "
