@@ -65,7 +65,9 @@ class Runner:
     ) -> None:
         self._clock = clock
         self._on_defect = on_defect
-        self._changed = threading.Condition()
+        self._mutex = threading.Lock()
+        # Who waits for work, by lane. One of each is woken, and wakes the next when it leaves something behind.
+        self._idle = {small: threading.Condition(self._mutex) for small in (False, True)}
         self._waiting = Waiting(slots_per_host_count, max(1, slots_count - 1), timeout_s)
         self._stopping = False
         lanes = [("any", number) for number in range(slots_count)]
@@ -82,10 +84,10 @@ class Runner:
 
     def stop(self) -> None:
         """End every try, and return when the threads are gone. May be called twice, or without `start`."""
-        with self._changed:
+        with self._mutex:
             self._stopping = True
             interrupts = self._waiting.running()
-            self._changed.notify_all()
+            self._wake_all()
         for interrupt in interrupts:
             interrupt.set()
         for thread in self._threads:
@@ -94,17 +96,17 @@ class Runner:
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Have them carried out soon. Returns at once; after `stop` they are forgotten."""
-        with self._changed:
+        with self._mutex:
             now_s = self._clock()
             for task in tasks:
                 self._waiting.add(task, now_s)
-            self._changed.notify_all()
+            self._wake_next()
 
     def cancel(self, owner: str) -> None:
         """End all tasks that an owner has now, with Interrupted: those that wait before this returns, those that run
         as soon as they let go, which is at once for whatever keeps to `Interrupt`. One that is whole by then is told
         as whole. May be called again, and for owners without tasks."""
-        with self._changed:
+        with self._mutex:
             waiting, interrupts = self._waiting.cancel(owner)
         for interrupt in interrupts:
             interrupt.set()
@@ -114,18 +116,29 @@ class Runner:
     def trouble(self, owner: str) -> str:
         """Why something of an owner's is tried again, or waits for a host that does not work; empty when nothing
         does. The last reason of several."""
-        with self._changed:
+        with self._mutex:
             return self._waiting.trouble(owner)
 
     def counts(self) -> tuple[int, int]:
         """How many tasks run now, and how many wait."""
-        with self._changed:
+        with self._mutex:
             return self._waiting.counts()
 
     def wake(self) -> None:
         """Look at the clock again."""
-        with self._changed:
-            self._changed.notify_all()
+        with self._mutex:
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        for idle in self._idle.values():
+            idle.notify_all()
+
+    def _wake_next(self) -> None:
+        """Have one of each lane look, if there is anything to be done now or later: the lanes take different things,
+        and somebody must know when the next pause is over."""
+        if self._waiting.counts()[1]:
+            for idle in self._idle.values():
+                idle.notify()
 
     def _run(self, small: bool) -> None:
         while True:
@@ -139,15 +152,16 @@ class Runner:
 
     def _next(self, small: bool) -> tuple[Entry | None, list[tuple[Entry, LwrError]]]:
         """Wait for something to do: an entry to try, some to tell that their time is over. Neither: stop."""
-        with self._changed:
+        with self._mutex:
             while not self._stopping:
                 now_s = self._clock()
                 entry = self._waiting.take(now_s, small=small, most_bytes=SMALL_BYTES)
                 over = self._waiting.expire(now_s)
                 if entry is not None or over:
+                    self._wake_next()
                     return entry, over
                 due_s = self._waiting.next_s(now_s)
-                self._changed.wait(None if due_s is None else min(due_s - now_s, _LONGEST_WAIT_S))
+                self._idle[small].wait(None if due_s is None else min(due_s - now_s, _LONGEST_WAIT_S))
             return None, []
 
     def _try(self, entry: Entry) -> None:
@@ -162,9 +176,9 @@ class Runner:
             result = ServerError(
                 f"LWR could not move the file: {type(defect).__name__}.", "The server's log says more."
             )
-        with self._changed:
+        with self._mutex:
             end = self._settle(entry, result)
-            self._changed.notify_all()
+            self._wake_next()
         if end is not None:
             self._tell(entry, end)
 
