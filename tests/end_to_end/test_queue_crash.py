@@ -165,9 +165,10 @@ class Trouble:
         self.counts["server killed"] += 1
         self.broker.kill()
         self.server.kill()
-        self.server.start()
+        self.server.spawn()  # it is not ready before the broker is
         self.peer.die()
         self.broker.start()
+        wait_until(lambda: self.server.ask("GET", "readyz")[0] == 200, "the server to be ready")
 
     def _server_is_killed(self) -> None:
         self.counts["server killed"] += 1
