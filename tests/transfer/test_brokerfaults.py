@@ -13,6 +13,7 @@ from lwr.errors import ConfigError, LwrError, PeerRefused, PeerUnreachable
 from lwr.transfer.brokerline import Line
 from lwr.transfer.brokerwords import BrokerOptions
 from tests.machines.rabbitmq import RabbitMQ
+from tests.machines.redis import Redis
 from tests.support import free_port
 from tests.transfer.mail import HERE
 
@@ -93,6 +94,29 @@ def test_the_files_of_tls_are_named_if_they_cannot_be_used(broker: RabbitMQ, tmp
         error = attempt(broker.tls_url(), tls)
         assert isinstance(error, ConfigError), tls
         assert f"amqp_connect_ssl_{name} cannot be used: {tls[name]}" in str(error)
+
+
+def test_tls_to_redis_is_verified_as_well(tmp_path: Path) -> None:
+    with Redis(tmp_path / "redis") as redis:
+        ours, other = {"ca_certs": str(redis.ca_pem)}, {"ca_certs": str(redis.other_ca_pem)}
+        elsewhere = redis.tls_url.replace("localhost", "127.0.0.1")
+        for url, good in (
+            (redis.tls_url, ours),
+            (redis.tls_url.replace("rediss", "redis"), ours),
+            (f"{redis.tls_url}?ssl_ca_certs={redis.ca_pem}", None),
+            (f"{redis.tls_url}?ssl_cert_reqs=none", None),
+            (elsewhere, {"cert_reqs": "cert_none"}),
+        ):
+            assert attempt(url, good) is None, (url, good)
+        for url, tls, words in (
+            (redis.tls_url, None, "is not trusted"),
+            (redis.tls_url, other, "amqp_connect_ssl_ca_certs"),
+            (f"{redis.tls_url}?ssl_cert_reqs=optional", None, "is not trusted"),
+            (elsewhere, ours, "for another name"),
+        ):
+            error = attempt(url, tls)
+            assert isinstance(error, PeerRefused), (url, tls, error)
+            assert words in str(error)
 
 
 class _NoBroker(BaseHTTPRequestHandler):

@@ -60,6 +60,18 @@ def test_certificates_are_verified_unless_that_is_switched_off() -> None:
     assert not BrokerOptions("amqp://h/").insecure
 
 
+@pytest.mark.parametrize("url", ["rediss://h/0", "redis://h/0?ssl_ca_certs=/ca", "rediss://h/0?ssl_cert_reqs=required"])
+def test_certificates_of_redis_too(url: str) -> None:
+    options = BrokerOptions(url)
+    assert options.places[0].port == 6379
+    assert options.places[0].tls is not None
+    assert options.places[0].tls["cert_reqs"] == ssl.CERT_REQUIRED
+    assert not options.insecure
+    assert BrokerOptions("rediss://h/0?ssl_cert_reqs=none").insecure
+    assert BrokerOptions("rediss://h/0", {"cert_reqs": "cert_none"}).insecure
+    assert BrokerOptions("redis://h/0").places[0].tls is None
+
+
 @pytest.mark.parametrize(
     ("url", "tls", "words"),
     [
@@ -75,7 +87,12 @@ def test_certificates_are_verified_unless_that_is_switched_off() -> None:
         ("amqps://h/", {"cert_reqs": "cert_some"}, "cert_reqs cannot be cert_some"),
         ("amqps://h/", {"verify": "no"}, "ssl_verify is nothing"),
         ("amqps://h/", {"tls_minimum_version": "9"}, "tls_minimum_version cannot be 9"),
-        ("redis://h/", {"ca_certs": "/ca"}, "says nothing to redis"),
+        ("memory://", {"ca_certs": "/ca"}, "says nothing to memory"),
+        ("rediss://h/", {"server_hostname": "other"}, "cannot be used with Redis"),
+        ("rediss://h/?ssl_cert_reqs=some", None, "cert_reqs cannot be cert_some"),
+        ("rediss://h/?ssl_check_hostname=false", None, "ssl_check_hostname is nothing"),
+        ("redis://h/?virtual_host=1", None, "cannot say 'virtual_host'"),
+        (f"sentinel://:{SECRET}@h/", None, "cannot use a broker by sentinel://"),
     ],
 )
 def test_what_cannot_work_is_said_without_the_password(url: str, tls: dict[str, str] | None, words: str) -> None:

@@ -45,7 +45,7 @@ def _always(text: str) -> bool:
 
 
 #: Of the URLs of brokers: those of kombu's that have what a queue of jobs needs.
-BROKER_SCHEMES = ("amqp", "amqps", "pyamqp", "redis", "rediss", "sentinel", "memory", "filesystem")
+BROKER_SCHEMES = ("amqp", "amqps", "pyamqp", "redis", "rediss", "memory", "filesystem")
 
 
 def _broker_url(text: str) -> str:

@@ -6,7 +6,8 @@ The only module that imports them. Connects to nothing.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+import ssl
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import kombu
@@ -15,16 +16,28 @@ from amqp.serialization import PROPERTY_CLASSES
 
 from lwr.transfer.brokerwords import BrokerOptions, Place
 
+#: Our words for TLS, which are py-amqp's, in redis-py's.
+_REDIS_TLS = {
+    "cert_reqs": "ssl_cert_reqs", "ca_certs": "ssl_ca_certs", "certfile": "ssl_certfile", "keyfile": "ssl_keyfile",
+    "ciphers": "ssl_ciphers", "tls_minimum_version": "ssl_min_version",
+}  # fmt: skip
 #: AMQP 0-9-1, 2.3.5.2: the frame before a body has class, weight, size of the body, flags, properties.
 _CONTENT_HEADER, _BASIC, _PROPERTIES_AT = 2, 60, 12
 
 
 def kombu_client(options: BrokerOptions, place: Place) -> Any:
     """A kombu.Connection, not connected, which knows how to reach a broker."""
-    if place.scheme != "amqp":
-        timeouts = {"socket_connect_timeout": options.connect_timeout_s, "socket_timeout": options.publish_timeout_s}
-        return kombu.Connection(place.url, transport_options=timeouts if place.scheme.startswith("redis") else {})
     user, password = place.login or (None, None)
+    if place.scheme == "redis":
+        timeouts = {"socket_connect_timeout": options.connect_timeout_s, "socket_timeout": options.publish_timeout_s}
+        return kombu.Connection(
+            place.host, user or None, password or None, place.vhost, place.port,
+            transport="redis",
+            ssl=_redis_tls(place.tls) if place.tls is not None else False,
+            transport_options=timeouts,
+        )  # fmt: skip
+    if place.scheme != "amqp":
+        return kombu.Connection(place.url)
     by_certificate = place.login is None and place.tls is not None and "certfile" in place.tls
     return kombu.Connection(
         place.host, user, password, place.vhost, place.port,
@@ -35,6 +48,14 @@ def kombu_client(options: BrokerOptions, place: Place) -> Any:
         heartbeat=max(1, round(options.heartbeat_s)) if options.heartbeat_s else 0,
         transport_options={"socket_settings": _socket_settings(options), "frame_handler": _tolerant},
     )  # fmt: skip
+
+
+def _redis_tls(tls: Mapping[str, object]) -> dict[str, object]:
+    """It checks the name of the host in the URL, if it is told to and there is a certificate to check."""
+    checks_name = tls["cert_reqs"] != ssl.CERT_NONE
+    return {_REDIS_TLS[name]: what for name, what in tls.items() if name in _REDIS_TLS} | {
+        "ssl_check_hostname": checks_name
+    }
 
 
 def _socket_settings(options: BrokerOptions) -> dict[int, int]:

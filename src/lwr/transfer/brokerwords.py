@@ -25,6 +25,9 @@ _TRUE = ("true", "yes", "on", "y", "t", "1")
 _FALSE = ("false", "no", "off", "n", "f", "0")
 _TLS_TEXTS = ("ca_certs", "certfile", "keyfile", "server_hostname", "ciphers")
 _TLS_VERSIONS = ("tls_minimum_version", "tls_maximum_version")
+#: What redis-py cannot be told of TLS.
+_NOT_FOR_REDIS = ("server_hostname", "tls_maximum_version")
+_REDIS = ("redis", "rediss")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,10 @@ class BrokerOptions:
 
     Args:
         url: as kombu has it: `amqp://user:password@host:port/vhost`, with `amqps` or `?ssl=1` for TLS; several, with
-            `;` between them, are tried in turn. Transports other than AMQP are kombu's (`redis`, `memory`).
+            `;` between them, are tried in turn. Transports other than AMQP are kombu's: `redis`, `rediss`, `memory`,
+            `filesystem`.
         tls: `amqp_connect_ssl_*` by the rest of their names; any of them means TLS. Certificates are verified, and the
-            host's name too, unless `cert_reqs` is `cert_none`.
+            host's name too, unless `cert_reqs` is `cert_none`. Redis has it in its URL as well: `?ssl_ca_certs=...`.
         heartbeat_s: how often each side says that it is there; silence of twice as long ends the line; 0: never.
         connect_timeout_s: for each part of making a line, and for each answer of the broker but a confirm.
         consumer_timeout_s: the longest wait for a message before the consumer looks around; None: it chooses.
@@ -151,25 +155,55 @@ def _place(url: str, tls: Mapping[str, str] | None) -> Place:
     login = None
     if parts.username is not None:
         login = unquote(parts.username), unquote(parts.password or "")
-    wants_tls = _wants_tls(parts, tls)
+    tls = _tls_texts(parts, tls)
     return Place(
-        scheme="amqp" if parts.scheme == "amqps" else parts.scheme,
+        scheme={"amqps": "amqp", "rediss": "redis"}.get(parts.scheme, parts.scheme),
         host=host or "localhost",
-        port=port or {"redis": 6379}.get(parts.scheme, 5671 if wants_tls else 5672),
+        port=port or {"redis": 6379, "rediss": 6379}.get(parts.scheme, 5672 if tls is None else 5671),
         vhost=unquote(parts.path[1:]) or "/",
-        tls=_tls(tls or {}, host or "localhost") if wants_tls else None,
+        tls=None if tls is None else _tls(tls, host or "localhost"),
         login=login,
         url=url,
     )
 
 
-def _wants_tls(parts: SplitResult, tls: Mapping[str, str] | None) -> bool:
-    if parts.scheme not in ("amqp", "amqps"):
-        if tls is not None:
+def _tls_texts(parts: SplitResult, tls: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """All that was said of TLS, options before the URL; None without TLS."""
+    if parts.scheme in ("amqp", "amqps"):
+        wanted = _amqp_wants_tls(parts)
+        return (tls or {}) if wanted or tls is not None else None
+    if parts.scheme in _REDIS:
+        return _redis_tls(parts, tls)
+    if parts.scheme not in ("memory", "filesystem"):
+        raise ConfigError(
+            f"LWR cannot use a broker by {parts.scheme}://.",
+            "It would not be known whether its certificate is verified. Use amqps:// or rediss://.",
+        )
+    if tls is not None:
+        raise ConfigError(f"amqp_connect_ssl_* says nothing to {parts.scheme}.", "There is no connection.")
+    return None
+
+
+def _redis_tls(parts: SplitResult, tls: Mapping[str, str] | None) -> Mapping[str, str] | None:
+    """kombu verifies nothing for `rediss`, so that it is not asked: the `ssl_...` of its URLs are ours to read."""
+    texts = {name.removeprefix("ssl_"): text for name, text in parse_qsl(parts.query) if name.startswith("ssl_")}
+    if odd := sorted(name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if name[4:] not in texts):
+        raise ConfigError(f"The broker's URL cannot say {odd[0]!r}.", "Only ssl_ca_certs and the like stand after `?`.")
+    if parts.scheme == "redis" and not texts and tls is None:
+        return None
+    if "cert_reqs" in texts:
+        texts["cert_reqs"] = "cert_" + texts["cert_reqs"].lower().removeprefix("cert_")
+    texts |= tls or {}
+    for name in _NOT_FOR_REDIS:
+        if name in texts:
             raise ConfigError(
-                f"amqp_connect_ssl_* says nothing to {parts.scheme}.", "kombu takes it from the URL of that transport."
+                f"amqp_connect_ssl_{name} cannot be used with Redis.",
+                "Name the broker in its URL as its certificate does; the newest version of TLS is used that both have.",
             )
-        return False
+    return texts
+
+
+def _amqp_wants_tls(parts: SplitResult) -> bool:
     if "@" in parts.path + parts.query or parts.fragment:
         raise ConfigError(
             "The URL of the broker has a # or @ behind the host.",
@@ -182,7 +216,7 @@ def _wants_tls(parts: SplitResult, tls: Mapping[str, str] | None) -> bool:
             f"The broker's URL cannot say {sorted(query)[0]!r}.",
             "Only `ssl` may stand after the `?`; all else has an option of its own, amqp_...",
         )
-    return wanted or tls is not None or parts.scheme == "amqps"
+    return wanted or parts.scheme == "amqps"
 
 
 def _true(text: str) -> bool:
@@ -192,7 +226,7 @@ def _true(text: str) -> bool:
 
 
 def _tls(given: Mapping[str, str], host: str) -> dict[str, object]:
-    """What py-amqp takes: it verifies nothing that it is not told to."""
+    """In py-amqp's words, which verifies nothing that it is not told to."""
     texts = dict(given)
     reqs = texts.pop("cert_reqs", "cert_required").upper()
     if reqs not in ssl.VerifyMode.__members__:
