@@ -39,12 +39,18 @@ class Post:
         )  # fmt: skip
         self.bench = Bench(directory)
         self.postponed: set[JobKey] = set()
+        self.busy = False
         self.bind()
 
     def bind(self) -> None:
         self.mailbox = Mailbox(self.bench.store.database)
         self.inbox = Inbox(
-            self.bench.engine, self.mailbox, self.config, lambda key: key in self.postponed, lambda: self.bench.now
+            self.bench.engine,
+            self.mailbox,
+            self.config,
+            lambda key: key in self.postponed,
+            lambda: self.bench.now,
+            set_ups_come=lambda: self.busy,
         )
         self.outbox = Outbox(self.mailbox, self.bench.engine.view, self.config, lambda: self.bench.now)
 
@@ -474,3 +480,66 @@ def test_what_waits_for_an_answer_is_done_when_answers_are_switched_off(tmp_path
     post.bench.now += 10_000
     assert post.letters() == []
     post.bench.close()
+
+
+def test_an_unknown_job_is_not_lost_while_set_ups_come(post: Post) -> None:
+    question = {"request": "status", "job_id": "7"}
+    post.busy = True
+    with pytest.raises(Unavailable):
+        post.give(Kind.STATUS, question)
+    assert post.give(Kind.SETUP, question) == "answered"  # behind the set-up, if there was one
+    post.busy = False
+    assert post.give(Kind.STATUS, question) == "answered"
+    assert post.statuses() == ["lost", "lost"]
+
+
+def test_a_bad_message_about_a_complete_job_leaves_its_record(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP)
+    post.end()
+    post.sent()
+    post.bench.engine.clean(KEY)
+    assert post.give(Kind.SETUP, SETUP | {"env": 7}) == "refused"
+    assert [body["status"] for queue, body in post.sent() if queue != DEAD.queue] == ["complete"]
+    assert post.give(Kind.SETUP, SETUP) == "repeated"
+
+
+def test_a_refused_set_up_that_comes_again_is_refused_although_its_cause_is_gone(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP)
+    assert post.give(Kind.SETUP, SETUP, manager="b") == "refused"
+    post.end()
+    post.sent()
+    post.bench.engine.clean(KEY)
+    assert post.give(Kind.SETUP, SETUP, manager="b", redelivered=True) == "repeated"
+    assert post.statuses() == ["failed"]
+    assert post.give(Kind.SETUP, SETUP, manager="b") == "taken"
+
+
+@pytest.mark.parametrize("body", [b'{"job_id": "7", "x": [' + b"[]," * 400_000 + b"1]}", b"{" * 400_000])
+def test_what_would_fill_the_memory_is_not_read(post: Post, body: bytes) -> None:
+    post.config = replace(post.config, maximum_bytes=10_000_000)
+    post.bind()
+    assert post.give(Kind.SETUP, body) == "refused"
+    dead = post.letters()[0]
+    assert "lists and objects" in dead.headers["lwr-reason"]
+
+
+def test_a_message_of_another_size_names_its_job_without_being_read(post: Post) -> None:
+    body = b'{"command_line": "' + b"x" * 200_000 + b'", "job_id": "7"}'
+    post.give(Kind.SETUP, body)
+    assert json.loads(post.letters()[1].body)["job_id"] == "7"
+
+
+def test_a_message_that_the_broker_finds_too_large_shrinks(post: Post) -> None:
+    post.give(Kind.SETUP, SETUP)
+    job = post.bench.until(KEY, lambda job: job.state is JobState.QUEUED)
+    (Path(job.directory) / "working").joinpath("x" * 200).touch()
+    post.end()
+    post.outbox.sent(post.outbox.next() or pytest.fail("nothing to send"))
+    large = post.outbox.next()
+    assert large is not None
+    for _ in range(4):
+        post.outbox.shrink(post.outbox.next() or pytest.fail("nothing to send"))
+    small = post.outbox.next()
+    assert small is not None
+    assert len(small.body) < len(large.body)
+    assert json.loads(small.body)["status"] == "complete"

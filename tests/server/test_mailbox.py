@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lwr.core.job import Job, JobKey, JobState, Move
-from lwr.server.mailbox import EARLY_KILL_S, Answer, Mailbox
+from lwr.server.mailbox import EARLY_KILL_S, Answer, Mailbox, Where
 from lwr.server.store import SILENT, Origin, Store
 from tests.server.test_store import make
 
@@ -101,8 +101,9 @@ def test_blocked_rows_are_passed_over(store: Store, mailbox: Mailbox) -> None:
     key = JobKey("_default_", "1")
     mailbox.post(key, "lwr", "status_update", b"1", 1.0)
     mailbox.post(key, "pulsar", "status_update", b"2", 2.0, headers={"a": "b"}, message_id="m")
-    found = mailbox.first(9.0, [("_default_", "lwr", "status_update")])
+    found = mailbox.first(9.0, [Where("_default_", "1", "lwr", "status_update")])
     assert found is not None
+    assert found == mailbox.first(9.0, [Where("_default_", "", "lwr", "status_update")])
     assert (found.body, found.headers, found.message_id, found.seq) == (b"2", {"a": "b"}, "m", None)
     assert mailbox.waiting() == (2, 1.0)
 

@@ -115,6 +115,9 @@ class Correspondence(RuleBasedStateMachine):
         if ready is None:
             return
         posted = ready.posted
+        if posted.seq is None:  # asked while the next attempt waits to be taken
+            assert b'"preprocessing"' in ready.body
+            return
         job = self.latest(posted.key)
         assert job is not None
         assert posted.seq == job.seq, "told of an attempt after the next one began"

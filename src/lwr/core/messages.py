@@ -15,7 +15,7 @@ from typing import Any
 
 from lwr.core.job import DEFAULT_MANAGER, check_job_id
 from lwr.core.wire import SetupRequest, Submission, decode, decode_json, texts
-from lwr.errors import BadName, BadRequest
+from lwr.errors import BadName, BadRequest, TooLarge
 
 
 class Dialect(StrEnum):
@@ -58,7 +58,11 @@ DEAD = Address(Dialect.LWR.value, "lwr_dead")
 #: The content type of all messages.
 JSON = "application/json"
 
-_REPLY = re.compile(r"[A-Za-z0-9_-]{1,80}")
+# Not `ack`, which would be the queue on which updates are answered.
+_REPLY = re.compile(r"(?!ack$)[A-Za-z0-9_-]{1,80}")
+_JOB_ID = re.compile(rb'"job_id"\s*:\s*"([^"\\]{1,128})"')
+#: What a message may hold of these: a small one of brackets alone would fill the memory.
+_MOST_BRACKETS, _MOST_COMMAS = 300_000, 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +145,15 @@ def open_body(body: bytes, content_type: str) -> dict[str, Any]:
     """The object in a message.
 
     Raises:
-        BadRequest: another content type, not UTF-8, not JSON, or no object.
+        BadRequest: another content type, not UTF-8, not JSON, or no object. TooLarge: too much of it.
     """
     if content_type.partition(";")[0].strip().lower() != JSON:
         raise BadRequest(f"The message is {content_type[:40]!r}.", "Messages are JSON: `application/json`.")
+    if body.count(b"[") + body.count(b"{") > _MOST_BRACKETS or body.count(b",") > _MOST_COMMAS:
+        raise TooLarge(
+            "The message has more lists and objects than are taken.",
+            "Send files by transfer instead of in the message, or split the job.",
+        )
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -153,6 +162,12 @@ def open_body(body: bytes, content_type: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadRequest("The message is no JSON object.")
     return value
+
+
+def glimpse(body: bytes) -> dict[str, Any]:
+    """What can be seen of a message without reading it: the job that it names first."""
+    found = _JOB_ID.search(body)
+    return {"job_id": found[1].decode("latin-1")} if found else {}
 
 
 def job_named(value: Mapping[str, Any]) -> str | None:

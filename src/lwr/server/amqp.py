@@ -7,22 +7,23 @@ tried again; of each queue the broker gives no more than `prefetch_count`, so th
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from lwr.config.queue import QueueConfig
 from lwr.core.job import DEFAULT_MANAGER, JobKey
 from lwr.core.messages import CONSUMED, Address, Dialect, Kind, address
-from lwr.errors import LwrError, PeerUnreachable, StillEnding
+from lwr.errors import LwrError, PeerRefused, PeerUnreachable, StillEnding
 from lwr.faults import fault
 from lwr.server.engine import Engine
 from lwr.server.inbox import Inbox, Incoming, Source
-from lwr.server.mailbox import Mailbox
+from lwr.server.mailbox import Mailbox, Where
 from lwr.server.outbox import Outbox, Ready
 from lwr.transfer.broker import Consumer, Delivery, Letter, LinkState, Publisher
 from lwr.transfer.retry import growing
@@ -37,6 +38,13 @@ _MOST_DEFECTS = 5
 _LONGEST_ENDING_S = 600.0
 #: Before what the broker refuses is sent again, at first and at most; what goes elsewhere is sent meanwhile.
 _FIRST_REFUSED_S, _MOST_REFUSED_S = 1.0, 30.0
+#: So often a line may break at one message, and so many jobs' messages may be refused, before others go first.
+_MOST_BROKEN, _MOST_REFUSED = 3, 3
+#: When no set-up has come for so long, none is on its way that was sent before.
+_QUIET_S = 1.0
+#: How long a question about an unknown job waits for that at most.
+_LONGEST_QUESTION_S = 60.0
+_NAME = re.compile(r"[ -~]{1,64}")
 #: The longest rest of the sender: it looks after its connection then.
 _REST_S = 1.0
 
@@ -83,13 +91,15 @@ class MessageQueue:
         self._config = config
         self._mailbox = mailbox
         self._outbox = Outbox(mailbox, engine.view, config)
-        self._inbox = Inbox(engine, mailbox, config, self._is_postponed)
+        self._inbox = Inbox(engine, mailbox, config, self._is_postponed, set_ups_come=self._set_ups_come)
         self._sources = self._bound(managers)
         self._links: dict[str, LinkState] = {}
         self._reached: set[str] = set()
         self._handled: Counter[tuple[str, str, str]] = Counter()
         self._postponed: list[_Postponed] = []
-        self._refusals: dict[tuple[str, str, str], tuple[float, Iterator[float]]] = {}  # until (monotonic), next pauses
+        self._refusals: dict[Where, _Refusal] = {}
+        self._at, self._broken, self._stood = 0, 0, False  # the row at which lines broke, how many, whether one stood
+        self._last_set_up = self._asked_since = 0.0  # monotonic; of the message that is dealt with
         self._stopping = threading.Event()
         self._wake = threading.Event()  # there is something to send
         self._back = threading.Event()  # the broker may be there again
@@ -157,6 +167,7 @@ class MessageQueue:
             log.info("connected to the broker", link=link)
             self._reached.add(link)
             self._back.set()
+            self._stood |= link == "publisher"
         elif before is None or before.connected or before.reason != state.reason:
             log.warning("the broker is away; trying again", link=link, reason=state.reason)
 
@@ -173,6 +184,7 @@ class MessageQueue:
 
     def _consumer_told(self, state: LinkState) -> None:
         self._postponed.clear()  # what was not acknowledged on a connection that is gone comes again
+        self._last_set_up = time.monotonic()  # they may wait in the broker
         self._told("consumer", state)
 
     def _arrived(self, delivery: Delivery) -> None:
@@ -181,9 +193,17 @@ class MessageQueue:
             delivery.body,
             delivery.content_type,
             delivery.redelivered,
-            delivery.message_id,
+            delivery.message_id if _NAME.fullmatch(delivery.message_id) else "",
         )
-        self._handle(_Postponed(delivery, incoming, time.monotonic()))
+        one = _Postponed(delivery, incoming, time.monotonic())
+        if incoming.source.kind is Kind.SETUP:
+            self._last_set_up = one.since
+        if self._postponed and incoming.source.kind in (Kind.SETUP, Kind.KILL):
+            one.job = self._inbox.job_of(incoming)
+            if one.job is not None and self._is_postponed(one.job):
+                self._postponed.append(one)  # behind what was said of its job before
+                return
+        self._handle(one)
 
     def _handle(self, one: _Postponed) -> None:
         """Never raises: the thread is for all messages."""
@@ -212,6 +232,7 @@ class MessageQueue:
         if one.defects >= _MOST_DEFECTS:
             self._inbox.give_up(one.incoming, "LWR failed at it again and again; the log says how.")
             return "refused"
+        self._asked_since = one.since
         try:
             return self._inbox.take(one.incoming)
         except StillEnding as error:
@@ -221,14 +242,23 @@ class MessageQueue:
             return "refused"
 
     def _try_postponed(self) -> None:
-        due = [one for one in self._postponed if one.again_at <= time.monotonic()]
-        if due:
-            self._postponed = [one for one in self._postponed if one not in due]
-            for one in due:
+        now = time.monotonic()
+        if not any(one.again_at <= now for one in self._postponed):
+            return
+        waiting, self._postponed = self._postponed, []
+        for one in waiting:
+            # Of one job nothing is done before what was said earlier.
+            if one.again_at > now or (one.job is not None and self._is_postponed(one.job)):
+                self._postponed.append(one)
+            else:
                 self._handle(one)
 
     def _is_postponed(self, key: JobKey) -> bool:
-        return any(one.job == key for one in self._postponed)
+        return any(one.job == key and one.incoming.source.kind is not Kind.STATUS for one in self._postponed)
+
+    def _set_ups_come(self) -> bool:
+        now = time.monotonic()
+        return now - self._last_set_up < _QUIET_S and now - self._asked_since < _LONGEST_QUESTION_S
 
     # -- sending -------------------------------------------------------------------------------------------------
 
@@ -246,13 +276,12 @@ class MessageQueue:
                     continue
                 publisher.publish(Letter(ready.to, ready.body, headers=ready.headers, message_id=ready.message_id))
                 self._outbox.sent(ready)
-                self._refusals.pop(_where(ready), None)
+                self._refusals.pop(ready.where, None)
+                self._refusals.pop(ready.where.of_all(), None)
                 pauses = _pauses()
                 continue
             except LwrError as error:
-                # The link's state says why there is no line; where it stands, it is this message that is not taken.
-                if not isinstance(error, PeerUnreachable) or self._links["publisher"].connected:
-                    self._refused(ready, error)
+                if self._not_sent(ready, error):
                     continue
             except Exception:
                 log.exception("sending is tried again")
@@ -263,24 +292,43 @@ class MessageQueue:
         publisher.rest(0.0)
         self._wake.wait(self._outbox.pause_s(_REST_S))
 
-    def _blocked_now(self) -> list[tuple[str, str, str]]:
+    def _blocked_now(self) -> list[Where]:
         now = time.monotonic()
-        return [where for where, (until, _) in self._refusals.items() if until > now]
+        return [where for where, refusal in self._refusals.items() if refusal.until > now]
 
-    def _refused(self, ready: Ready | None, error: LwrError) -> None:
-        """What cannot be sent now makes way for the rest."""
+    def _not_sent(self, ready: Ready | None, error: LwrError) -> bool:
+        """What cannot be sent now makes way for the rest. Returns whether it does: not where there is no line."""
         if ready is None:  # the store does not answer
             log.warning("sending is tried again", reason=str(error))
-            self._stopping.wait(_REST_S)
-            return
+            return False
+        if isinstance(error, PeerUnreachable) and not self._links["publisher"].connected:
+            # A line that broke may be this message's doing, if it breaks each time that one stands.
+            stood, self._stood = self._stood, False
+            self._broken = (self._broken + 1 if stood else self._broken) if self._at == ready.posted.number else 1
+            self._at = ready.posted.number
+            if self._broken < _MOST_BROKEN:
+                return False
         log.error("a message is not taken", queue=ready.to.queue, job=str(ready.posted.key), reason=str(error))
-        _, pauses = self._refusals.get(_where(ready)) or (0.0, growing(_FIRST_REFUSED_S, _MOST_REFUSED_S, 2.0))
-        self._refusals[_where(ready)] = time.monotonic() + next(pauses), pauses
+        if isinstance(error, PeerRefused) and error.peer_code == "too-large":
+            self._outbox.shrink(ready)
+        self._broken = 0
+        self._refuse(ready.where)
+        others = [where for where in self._refusals if where.of_all() == ready.where.of_all() and where.job_id]
+        if len(others) > _MOST_REFUSED:
+            self._refuse(ready.where.of_all())
+        return True
+
+    def _refuse(self, where: Where) -> None:
+        refusal = self._refusals.setdefault(where, _Refusal())
+        refusal.until = time.monotonic() + next(refusal.pauses)
 
 
-def _where(ready: Ready) -> tuple[str, str, str]:
-    """What shares the fate of a letter that is refused."""
-    return ready.posted.key.manager, ready.posted.route, ready.posted.kind
+@dataclass(slots=True)
+class _Refusal:
+    """Until when (monotonic) something is not sent, and the pauses after that."""
+
+    until: float = 0.0
+    pauses: Iterator[float] = field(default_factory=lambda: growing(_FIRST_REFUSED_S, _MOST_REFUSED_S, 2.0))
 
 
 def _pauses() -> Iterator[float]:

@@ -113,7 +113,9 @@ def _broker_problems(queue: QueueHealth | None, now: float) -> list[str]:
         return []
     away: dict[str, list[str]] = {}
     for name, link in links(queue).items():
-        if not link.connected and (not queue.was_reached or now - link.since > GRACE_S):
+        if not link.connected and (
+            not queue.was_reached or abs(now - link.since) > GRACE_S
+        ):  # a clock that was set back
             away.setdefault(link.reason, []).append(f"{name} (for {now - link.since:.0f} s)")
     return [
         f"The broker {queue.broker} is not reached by the {' and the '.join(names)}. LWR tries again by itself, and "

@@ -13,11 +13,12 @@ until its moves are written, an action that fails is postponed and done again, a
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
@@ -157,7 +158,7 @@ class Engine:
         entry = self.view.entry(key.manager)
         check_job_id(key.job_id)
         self._housekeeper.check_room(entry.staging_directory)
-        with self._lock(key):
+        with self._held(key, patience_s):
             job = self._store.current(key)
             if job is None or job.cleaned_at is not None:
                 return self._begin(key, request, entry, job)
@@ -229,7 +230,7 @@ class Engine:
         half_made = job is not None and job.state is JobState.NEW and not job.cancel_requested
         if setup is not None and (job is None or half_made or self._is_resubmission(job, description)):
             job = self.setup(key, setup, patience_s=patience_s)
-        with self._lock(key):
+        with self._held(key, patience_s):
             job = self.view.known(key)
             stored = self._store.submission(job)
             if stored is not None and stored[1] == description:
@@ -253,9 +254,9 @@ class Engine:
         self._act(job)
         return job
 
-    def refuse(self, key: JobKey, reason: str, route: str) -> None:
+    def refuse(self, key: JobKey, reason: str, route: str, submission: Submission | None) -> None:
         """Record that a job was refused, so that whoever asks for it hears why; told on `route`. For keys without a
-        job, or with one that was cleaned."""
+        job, or with one that was cleaned. `submission` is its description if that could be read."""
         with self._lock(key):
             old = self._store.current(key)
             if old is None or old.cleaned_at is not None:
@@ -264,7 +265,8 @@ class Engine:
                     seq=0, key=key, attempt=uuid.uuid4().hex, state=JobState.NEW,
                     directory=self.view.expected_layout(key).root, created_at=now, cleaned_at=now,
                 )  # fmt: skip
-                self._store.refuse(fresh, reason, route, replaces=old)
+                description = submission.canonical() if submission else ""
+                self._store.refuse(fresh, reason, route, description, replaces=old)
         self.on_move()
 
     def _is_resubmission(self, job: Job, description: str) -> bool:
@@ -438,6 +440,17 @@ class Engine:
 
     def _lock(self, key: JobKey) -> threading.Lock:
         return self._locks[hash(key) % len(self._locks)]
+
+    @contextlib.contextmanager
+    def _held(self, key: JobKey, patience_s: float) -> Iterator[None]:
+        """The lock of a job; raises StillEnding when somebody else makes a fresh attempt for longer than that."""
+        lock = self._lock(key)
+        if not lock.acquire(timeout=patience_s + 1.0):
+            raise StillEnding(f"Job {key} is being set up by somebody else.", "Try again in a few seconds.")
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _wait_until_over(self, job: Job, patience_s: float) -> None:
         def over() -> bool:

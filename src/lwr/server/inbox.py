@@ -7,7 +7,6 @@ sentence. Must not know brokers.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import time
@@ -32,6 +31,7 @@ from lwr.core.messages import (
     SetupMessage,
     StatusQuestion,
     address,
+    glimpse,
     job_named,
     open_body,
     read_message,
@@ -41,7 +41,7 @@ from lwr.core.messages import (
     update,
 )
 from lwr.core.wire import Results, finished_reply, unfinished_reply
-from lwr.errors import BadRequest, LwrError, RequestError, TooLarge
+from lwr.errors import BadRequest, LwrError, RequestError, TooLarge, Unavailable
 from lwr.faults import fault
 from lwr.server.engine import Engine
 from lwr.server.mailbox import DEAD_KIND, Answer, Mailbox
@@ -85,6 +85,7 @@ class Inbox:
 
     Args:
         is_postponed: whether a set-up of that job was postponed and will be tried again.
+        set_ups_come: whether more of them are on their way, so that an unknown job may be among them.
     """
 
     def __init__(
@@ -94,12 +95,15 @@ class Inbox:
         config: QueueConfig,
         is_postponed: Callable[[JobKey], bool],
         clock: Callable[[], float] = time.time,
+        *,
+        set_ups_come: Callable[[], bool] = lambda: False,
     ) -> None:
         self._engine = engine
         self._view = engine.view
         self._mailbox = mailbox
         self._config = config
         self._is_postponed = is_postponed
+        self._set_ups_come = set_ups_come
         self._clock = clock
 
     def take(self, incoming: Incoming) -> str:
@@ -114,12 +118,12 @@ class Inbox:
         value: dict[str, Any] = {}
         wanted: Receipted | None = None
         try:
+            self._check(incoming, digest)
             value = open_body(incoming.body, incoming.content_type)
             wanted = receipt_wanted(incoming.source.kind, value)
-            self._check(incoming, digest)
             message = read_message(incoming.source.kind, value)
         except RequestError as error:
-            self._bury(incoming, str(error), value)
+            self._bury(incoming, str(error), value or glimpse(incoming.body))
             self._remember(incoming, wanted, value)
             return "refused"
         name = wanted.uuid if wanted else incoming.message_id
@@ -132,11 +136,7 @@ class Inbox:
                     self._mailbox.handled(digest)  # it ends no server; it waits
                 raise
             log.warning("message refused", queue=self._queue(incoming.source), reason=str(error))
-            self._answer_refused(incoming.source, value, str(error))
-            result = "refused"
-        except Exception as error:
-            log.exception("message failed", queue=self._queue(incoming.source))
-            self._bury(incoming, f"LWR failed at it: {type(error).__name__}: {error}", value)
+            self._answer_refused(incoming.source, value, str(error), message)
             result = "refused"
         fault("message.after_commit")
         self._remember(incoming, wanted, value)
@@ -150,22 +150,11 @@ class Inbox:
         Raises:
             LwrError: not even that can be done now.
         """
-        value: dict[str, Any] = {}
-        wanted: Receipted | None = None
-        with contextlib.suppress(RequestError):
-            value = open_body(incoming.body, incoming.content_type)
-            wanted = receipt_wanted(incoming.source.kind, value)
-        self._bury(incoming, reason, value)
-        self._remember(incoming, wanted, value)
+        self._bury(incoming, reason, glimpse(incoming.body))
 
     def job_of(self, incoming: Incoming) -> JobKey | None:
-        """The job that a message is about, if it is a set-up that can be read."""
-        if incoming.source.kind is not Kind.SETUP:
-            return None
-        try:
-            named = job_named(open_body(incoming.body, incoming.content_type))
-        except RequestError:
-            return None
+        """The job that a message seems to be about."""
+        named = job_named(glimpse(incoming.body))
         return JobKey(incoming.source.manager, named) if named else None
 
     def _check(self, incoming: Incoming, digest: bytes) -> None:
@@ -190,7 +179,11 @@ class Inbox:
             case KillMessage(job_id):
                 return "repeated" if heard else self._kill(JobKey(source.manager, job_id))
             case StatusQuestion(job_id, reply):
-                self._tell(JobKey(source.manager, job_id), Route(source.dialect, reply))
+                key = JobKey(source.manager, job_id)
+                # On the queue of set-ups it comes behind that of its job.
+                if source.kind is Kind.STATUS and self._set_ups_come() and self._view.latest(key) is None:
+                    raise Unavailable(f"Job {key} may come: set-ups are being taken.")
+                self._tell(key, Route(source.dialect, reply))
                 return "answered"
             case AckMessage(name):
                 self._mailbox.answered(name)
@@ -234,7 +227,9 @@ class Inbox:
         else:
             self._post_end(key, JobState.LOST, f"This server has no job {key.job_id}.", route)
 
-    def _answer_refused(self, source: Source, value: Mapping[str, Any], reason: str) -> None:
+    def _answer_refused(
+        self, source: Source, value: Mapping[str, Any], reason: str, message: Message | None = None
+    ) -> None:
         """Tell the sender of a refused set-up that its job failed; if it names one that lives or is complete, how that
         one stands."""
         job_id = job_named(value)
@@ -242,8 +237,9 @@ class Inbox:
             return
         key, route = JobKey(source.manager, job_id), Route(source.dialect, reply_named(value))
         present = self._view.latest(key)
-        if present is None or present.cleaned_at is not None:
-            self._engine.refuse(key, reason, str(route) if self._config.publish else SILENT)
+        if present is None or (present.cleaned_at is not None and present.state in ENDED_BY_OTHERS):
+            submission = message.submission if isinstance(message, SetupMessage) else None
+            self._engine.refuse(key, reason, str(route) if self._config.publish else SILENT, submission)
         elif present.state in (*ENDED_BY_OTHERS, JobState.NEW) or present.cancel_requested:
             self._post_end(key, JobState.FAILED, reason, route)
         else:

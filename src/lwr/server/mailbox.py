@@ -12,6 +12,7 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from lwr.core.job import Job, JobKey
 from lwr.server.database import Database
@@ -26,6 +27,18 @@ HEARD_S = 30 * 86400.0
 _MOST_PAUSE_S = 3600.0
 
 _COLUMNS = "number, seq, manager, job_id, route, kind, state, body, headers, message_id, tries"
+
+
+class Where(NamedTuple):
+    """What shares the fate of a row that is not taken: the others of its job, or all for that queue (no job)."""
+
+    manager: str
+    job_id: str
+    route: str
+    kind: str
+
+    def of_all(self) -> Where:
+        return self._replace(job_id="")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +81,11 @@ class Mailbox:
 
     # -- the outbox ----------------------------------------------------------------------------------------------
 
-    def first(self, now: float, blocked: Collection[tuple[str, str, str]] = ()) -> Posted | None:
+    def first(self, now: float, blocked: Collection[Where] = ()) -> Posted | None:
         """The first row that is to be sent now.
 
         Args:
-            blocked: manager, route and kind of rows to be passed over.
+            blocked: manager, job, route and kind of rows to be passed over; an empty job stands for all.
         """
         rows = self._database.read().execute(
             # Further away than any pause: the clock was set back.
@@ -80,7 +93,8 @@ class Mailbox:
             (now, now + 2 * _MOST_PAUSE_S),
         )
         for row in rows:
-            if (row["manager"], row["route"], row["kind"]) not in blocked:
+            where = Where(row["manager"], row["job_id"], row["route"], row["kind"])
+            if where not in blocked and where.of_all() not in blocked:
                 rows.close()
                 key = JobKey(row["manager"], row["job_id"])
                 headers = json.loads(row["headers"])
@@ -91,7 +105,9 @@ class Mailbox:
     def next_due(self, now: float) -> float | None:
         """When something that is not to be sent now will be."""
         due: float | None = (
-            self._database.read().execute("SELECT min(due_at) FROM outbox WHERE due_at > ?", (now,)).fetchone()[0]
+            self._database.read()
+            .execute("SELECT min(due_at) FROM outbox WHERE due_at > 0 AND due_at > ?", (now,))
+            .fetchone()[0]
         )
         return due
 
@@ -159,7 +175,10 @@ class Mailbox:
             connection.execute(
                 "UPDATE outbox SET due_at = ?, tries = tries + 1 WHERE number = ?", (now + pause_s, posted.number)
             )
-            connection.execute("DELETE FROM outbox WHERE seq = ? AND number < ?", (posted.seq, posted.number))
+            connection.execute(
+                "DELETE FROM outbox WHERE seq = ? AND route = ? AND number < ? AND due_at > 0",
+                (posted.seq, posted.route, posted.number),
+            )
 
         self._database.write(work, durable=False)
 

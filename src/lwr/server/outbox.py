@@ -22,15 +22,16 @@ from lwr.core.receipt import receipt_document
 from lwr.core.wire import Results, finished_reply, unfinished_reply
 from lwr.errors import LwrError, NotFound
 from lwr.faults import fault
-from lwr.server.mailbox import DEAD_KIND, Mailbox, Posted
+from lwr.server.mailbox import DEAD_KIND, Mailbox, Posted, Where
 from lwr.server.view import View
 
 log = structlog.get_logger("lwr")
 
 #: What a body that is too large is left without, in this order.
 _LISTINGS = (
-    "receipt", "job_directory_contents", "metadata_directory_contents", "working_directory_contents",
-    "outputs_directory_contents", "realized_dynamic_file_sources", "job_stdout", "job_stderr", "stdout",
+    "job_directory_contents", "metadata_directory_contents", "working_directory_contents",
+    "outputs_directory_contents", "realized_dynamic_file_sources", "job_stdout", "job_stderr", "stdout", "stderr",
+    "receipt",
 )  # fmt: skip
 
 
@@ -44,6 +45,11 @@ class Ready:
     headers: Mapping[str, str]
     message_id: str
 
+    @property
+    def where(self) -> Where:
+        """What shares its fate."""
+        return Where(*self.posted.key, self.posted.route, self.posted.kind)
+
 
 class Outbox:
     """One per server, used by the one thread that sends."""
@@ -56,8 +62,8 @@ class Outbox:
         self._config = config
         self._clock = clock
 
-    def next(self, blocked: Collection[tuple[str, str, str]] = ()) -> Ready | None:
-        """What is first in the order, or first but for the blocked (manager, route, kind)."""
+    def next(self, blocked: Collection[Where] = ()) -> Ready | None:
+        """What is first in the order, or first but for what is blocked."""
         posted = self._mailbox.first(self._clock(), blocked)
         if posted is None:
             return None
@@ -74,6 +80,12 @@ class Outbox:
             self._mailbox.awaits_answer(ready.posted, self._clock(), self._config.republish_after_s)
         else:
             self._mailbox.sent(ready.posted)
+
+    def shrink(self, ready: Ready) -> None:
+        """The broker takes nothing so large: the body loses what is longest. May be called again."""
+        if ready.posted.kind == Kind.STATUS_UPDATE:
+            body = fitted(json.loads(ready.body), len(ready.body) // 2)
+            self._mailbox.keep(ready.posted, body, ready.message_id, None)
 
     def pause_s(self, most_s: float) -> float:
         """How long nothing is to be sent, unless something new is posted."""
@@ -133,8 +145,10 @@ def fitted(reply: Mapping[str, Any], most_bytes: int) -> bytes:
         if len(body) <= most_bytes:
             break
         if reply.get(name):
-            empty: object = "" if isinstance(reply[name], str) else {} if isinstance(reply[name], dict) else []
-            reply = {**reply, name: empty, "left_out": [*reply.get("left_out", ()), name]}
+            kept = {key: value for key, value in reply.items() if key != name}
+            # Readers count on these; nobody but us has heard of a receipt.
+            empty = {} if name == "receipt" else {name: "" if isinstance(reply[name], str) else []}
+            reply = kept | empty | {"left_out": [*reply.get("left_out", ()), name]}
             log.warning("left out of a message that would be too large", job=str(reply["job_id"]), part=name)
             body = _encoded(reply)
     return body

@@ -13,14 +13,16 @@ CREATE TABLE outbox (
     route      TEXT    NOT NULL,
     kind       TEXT    NOT NULL,                 -- the queue; 'dead' for dead letters
     state      TEXT    NOT NULL DEFAULT '',      -- what is told of the attempt
-    body       BLOB,                             -- made when it is first sent, the same ever after
-    headers    TEXT    NOT NULL DEFAULT '{}',
-    message_id TEXT    NOT NULL DEFAULT '',
     created_at REAL    NOT NULL,
     due_at     REAL    NOT NULL DEFAULT 0,       -- confirmed by the broker; sent again then, if its reader does not answer
-    tries      INTEGER NOT NULL DEFAULT 0
+    tries      INTEGER NOT NULL DEFAULT 0,
+    message_id TEXT    NOT NULL DEFAULT '',
+    headers    TEXT    NOT NULL DEFAULT '{}',
+    body       BLOB                              -- made when it is first sent, the same ever after; last, as it is long
 );
 CREATE INDEX outbox_of_job ON outbox (seq);
+CREATE INDEX outbox_waiting ON outbox (created_at) WHERE due_at = 0;
+CREATE INDEX outbox_due ON outbox (due_at) WHERE due_at > 0;
 
 -- No move can forget to tell.
 CREATE TRIGGER jobs_tell AFTER UPDATE OF state ON jobs

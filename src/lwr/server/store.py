@@ -128,12 +128,15 @@ class Store:
             return None
         return self.by_attempt(fresh.attempt)
 
-    def refuse(self, fresh: Job, reason: str, route: str, replaces: Job | None) -> None:
-        """Record a job that was refused before it had a directory: FAILED, told on `route`, and cleaned already."""
+    def refuse(self, fresh: Job, reason: str, route: str, description: str, replaces: Job | None) -> None:
+        """Record a job that was refused before it had a directory: FAILED, told on `route`, and cleaned already; with
+        its description, so that the same message is known when it comes again (empty: it could not be read)."""
 
         def work(connection: sqlite3.Connection) -> None:
             seq = _insert(connection, fresh, replaces)
             connection.execute("UPDATE jobs SET route = ? WHERE seq = ?", (route, seq))
+            if description:
+                connection.execute("INSERT INTO submissions (seq, description) VALUES (?, ?)", (seq, description))
             _move(connection, seq, Move(JobState.FAILED, reason), fresh.created_at)
 
         self.database.write(work)
