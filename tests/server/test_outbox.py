@@ -62,7 +62,8 @@ class Correspondence(RuleBasedStateMachine):
 
     def give(self, key: JobKey, command: str, dialect: Dialect, *, again: bool) -> None:
         before, job = self.attempts(key), self.latest(key)
-        is_fresh = not again or command not in self.taken[key]
+        # One that is kept was begun: the old attempt makes way for it.
+        is_fresh = not again or command not in self.taken[key] or key in self.kept
         said = {"job_id": key.job_id, "command_line": command, "setup_params": {"job_id": key.job_id}}
         try:
             result = self.post.give(Kind.SETUP, said, dialect=dialect, redelivered=again)

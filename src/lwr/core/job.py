@@ -132,6 +132,7 @@ class Job:
     ended_at: float | None = None
     cleaned_at: float | None = None
     route: str = ""  # how its client is told of it (lwr.core.messages); empty for one that asks
+    makes_way_for: str = ""  # digest of the description for which it is ended, if it is
 
     @property
     def terminal(self) -> bool:

@@ -14,6 +14,7 @@ until its moves are written, an action that fails is postponed and done again, a
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import threading
 import time
@@ -144,8 +145,10 @@ class Engine:
 
     # -- what clients ask ----------------------------------------------------------------------------------------
 
-    def setup(self, key: JobKey, request: SetupRequest, *, patience_s: float = REPLACE_TIMEOUT_S) -> Job:
-        """Make a job, or answer for the one that is there (again: see below).
+    def setup(
+        self, key: JobKey, request: SetupRequest, *, patience_s: float = REPLACE_TIMEOUT_S, description: str = ""
+    ) -> Job:
+        """Make a job, or answer for the one that is there (again: see below). `description` is its own, if it is known.
 
         Not submitted yet: the same job. Over: a fresh attempt in the same place, the old tree removed. Submitted or
         running: it is cancelled and waited for, so long, then a fresh attempt.
@@ -167,7 +170,7 @@ class Engine:
                 return job
             if not job.terminal:
                 if not job.cancel_requested or job.route:
-                    self._store.replace(job)
+                    self._store.replace(job, _digest(description) if description else "")
                     log.info("job makes way for a fresh attempt", job=str(key))
                     self._look_again(job.attempt)
                 self._wait_until_over(job, patience_s)
@@ -229,7 +232,7 @@ class Engine:
             raise self.view.unknown(key)
         half_made = job is not None and job.state is JobState.NEW and not job.cancel_requested
         if setup is not None and (job is None or half_made or self._is_resubmission(job, description)):
-            job = self.setup(key, setup, patience_s=patience_s)
+            job = self.setup(key, setup, patience_s=patience_s, description=description)
         with self._held(key, patience_s):
             job = self.view.known(key)
             stored = self._store.submission(job)
@@ -285,6 +288,8 @@ class Engine:
         """
         description = submission.canonical()
         job = self.view.latest(key)
+        if job is not None and job.makes_way_for == _digest(description):
+            return False  # it was begun with: the old attempt ends for this one
         stored = self._store.submission(job) if job is not None else None
         if job is not None and stored is not None and stored[1] == description:
             return is_old or job.state not in ENDED_BY_OTHERS
@@ -469,6 +474,10 @@ class Engine:
                 f"Job {job.key} was set up again while it ran, and it has not ended yet.",
                 "It is being cancelled; try again in a few seconds.",
             )
+
+
+def _digest(description: str) -> str:
+    return hashlib.sha256(description.encode()).hexdigest()
 
 
 def _moves(job: Job, seen: list[Observation]) -> list[Move]:

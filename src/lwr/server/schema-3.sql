@@ -3,6 +3,8 @@
 -- How its client is told of a job: a route of lwr.core.messages; '' for jobs that came over HTTP, 'silent' for those that
 -- came over a queue and of which nothing is told.
 ALTER TABLE jobs ADD COLUMN route TEXT NOT NULL DEFAULT '';
+-- Of an attempt that is ended for a fresh one: the SHA-256 of the description of that, where it is known.
+ALTER TABLE jobs ADD COLUMN makes_way_for TEXT NOT NULL DEFAULT '';
 
 -- What is to be sent and was not confirmed yet, in its order.
 CREATE TABLE outbox (

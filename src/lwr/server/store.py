@@ -22,7 +22,8 @@ _SEEN_AGAIN = frozenset({JobState.QUEUED, JobState.POSTPROCESSING})
 
 _COLUMNS = (
     "seq, manager, job_id, attempt, state, directory, tool_id, tool_version, cancel_requested, clean_requested, "
-    "handle, exit_code, reason, created_at, submitted_at, started_at, ended_at, cleaned_at, route"
+    "handle, exit_code, reason, created_at, submitted_at, started_at, ended_at, cleaned_at, route, "
+    "makes_way_for"
 )
 
 
@@ -82,6 +83,7 @@ def _job(row: sqlite3.Row) -> Job:
         ended_at=row["ended_at"],
         cleaned_at=row["cleaned_at"],
         route=row["route"],
+        makes_way_for=row["makes_way_for"],
     )
 
 
@@ -182,11 +184,15 @@ class Store:
         )
         return row is not None
 
-    def replace(self, job: Job) -> None:
-        """Record that the job is to make way for a fresh attempt: it is cancelled, and nothing more is told of it."""
+    def replace(self, job: Job, digest: str = "") -> None:
+        """Record that the job is to make way for a fresh attempt: it is cancelled, and nothing more is told of it.
+
+        `digest` is that of the description of the fresh one, if it is known."""
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute("UPDATE jobs SET cancel_requested = 1, route = '' WHERE seq = ?", (job.seq,))
+            connection.execute(
+                "UPDATE jobs SET cancel_requested = 1, route = '', makes_way_for = ? WHERE seq = ?", (digest, job.seq)
+            )
             connection.execute("DELETE FROM outbox WHERE seq = ?", (job.seq,))
 
         self.database.write(work)
