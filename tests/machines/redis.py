@@ -31,6 +31,7 @@ class Redis:
         ca.cert_pem.write_to_path(self.ca_pem)
         trustme.CA().cert_pem.write_to_path(self.other_ca_pem)
         ca.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
+        command: list[str | Path]
         command = [program, "--bind", "127.0.0.1", "--port", str(self.port), "--save", "", "--dir", str(directory),
                    "--tls-port", str(self.tls_port), "--tls-auth-clients", "no", "--tls-ca-cert-file", self.ca_pem,
                    "--tls-cert-file", certificate, "--tls-key-file", certificate]  # fmt: skip

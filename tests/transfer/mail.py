@@ -29,6 +29,7 @@ class Reader:
         addresses: Sequence[Address] = (HERE,),
         *,
         then: Callable[[Delivery], None] = Delivery.ack,
+        again_s: float = 30.0,
     ) -> None:
         self.got: list[Delivery] = []
         self.states: list[LinkState] = []
@@ -36,7 +37,7 @@ class Reader:
         self._then = then
         self._stopping = threading.Event()
         self._consumer = Consumer(
-            options, addresses, self._take, on_state=self.states.append, on_turn=self._look_around
+            options, addresses, self._take, on_state=self.states.append, on_turn=self._look_around, again_s=again_s
         )
         self._thread = threading.Thread(target=self._consumer.run, args=(self._stopping,), name="reader")
 

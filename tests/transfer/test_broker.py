@@ -190,6 +190,7 @@ def test_nothing_is_lost_when_the_broker_is_killed_and_restarted(tmp_path: Path)
         with Reader(options) as reader:
             sender = threading.Thread(target=send)
             sender.start()
+            reader.wait_connected()  # who connects has a thread more
             threads = threading.active_count()
             for end in (broker.kill, broker.stop):
                 wait_for_more(sent)
@@ -295,6 +296,82 @@ def test_a_queue_with_other_properties_is_refused_with_the_cure(
         assert "other properties" in reader.wait_away()
 
 
+def refuse(broker: RabbitMQ, vhost: str, address: Address) -> None:
+    """A queue of that name with arguments that are not ours."""
+    resource = f'rabbit_misc:r(<<"{vhost}">>, queue, <<"{address.queue}">>)'
+    broker.evaluate(
+        f'rabbit_amqqueue:declare({resource}, true, false, [{{<<"x-max-length">>, long, 5}}], none, <<"tests">>)'
+    )
+
+
+def test_one_letter_that_is_refused_says_nothing_of_the_line(broker: RabbitMQ, vhost: str) -> None:
+    """Foreign arguments (406), no permission to write (403), a name that is none; and the next letter goes."""
+    refuse(broker, vhost, THERE)
+    broker.add_user("writer", "pw", vhost, configure=".*", write="^lwr|lwr__setup|lwr__kill", read=".*")
+    states: list[LinkState] = []
+    options = BrokerOptions(broker.url(vhost, user="writer:pw"))
+    foreign = Address("pulsar", "pulsar__status_update")
+    with closing(Publisher(options, on_state=states.append)) as publisher:
+        publisher.publish(Letter(HERE, b"0"))
+        for number, address in enumerate((THERE, foreign, Address("lwr", "x" * 300), Address("lwr", "\ud800")), 1):
+            with pytest.raises(PeerRefused):
+                publisher.publish(Letter(address, b"no"))
+            publisher.publish(Letter(HERE, b"%d" % number))
+        for odd in (Letter(HERE, b"no", headers={"why": "x" * 200_000}), Letter(HERE, b"", message_id="x" * 300)):
+            with pytest.raises(PeerRefused) as caught:
+                publisher.publish(odd)
+            assert caught.value.peer_code == ("too-large" if odd.headers else "")
+        publisher.publish(Letter(HERE, b"5"))
+    assert [state.connected for state in states] == [True]
+    assert [delivery.body for delivery in peek(options_of(broker, vhost), HERE, 10)] == [b"%d" % n for n in range(6)]
+
+
+def test_an_exchange_that_was_deleted_is_declared_again(publisher: Publisher, broker: RabbitMQ, vhost: str) -> None:
+    publisher.publish(Letter(HERE, b"1"))
+    broker.evaluate(f'rabbit_exchange:delete(rabbit_misc:r(<<"{vhost}">>, exchange, <<"lwr">>), false, <<"tests">>)')
+    publisher.publish(Letter(HERE, b"2"))
+    assert broker.queue_depths(vhost) == {HERE.queue: 2}
+
+
+def test_a_good_bye_is_short_also_when_nobody_answers_it(options: BrokerOptions, broker: RabbitMQ) -> None:
+    publisher = Publisher(options, on_state=nobody, stopping=threading.Event())
+    publisher.publish(Letter(HERE, b"1"))
+    broker.freeze()
+    try:
+        thread = threading.Thread(target=publisher.close)
+        thread.start()
+        thread.join(PROMPT_S)
+        assert not thread.is_alive()
+    finally:
+        broker.thaw()
+        thread.join()
+
+
+def test_a_queue_that_cannot_be_had_is_left_out_and_tried_again(
+    options: BrokerOptions, publisher: Publisher, broker: RabbitMQ, vhost: str
+) -> None:
+    refuse(broker, vhost, THERE)
+    publisher.publish(Letter(HERE, b"1"))
+    with Reader(options, [THERE, HERE], again_s=0.1) as reader:
+        assert reader.wait_for(1) == [b"1"]
+        assert reader.connected
+        assert reader.states[-1].reason.startswith(f"The queue {THERE.queue} is left out: Declaring")
+        broker.delete_queue(vhost, THERE.queue)
+        wait_until(lambda: not reader.states[-1].reason, "it to be tried again")
+        publisher.publish_all([Letter(THERE, b"2"), Letter(HERE, b"3")])
+        assert set(reader.wait_for(3)) == {b"1", b"2", b"3"}
+        assert [state.connected for state in reader.states] == [True, True]
+
+
+def test_a_queue_that_may_not_be_read_is_left_out(broker: RabbitMQ, vhost: str, publisher: Publisher) -> None:
+    broker.add_user("half-reader", "pw", vhost, configure=".*", write=".*", read="^lwr$|lwr__setup")
+    publisher.publish(Letter(HERE, b"1"))
+    with Reader(BrokerOptions(broker.url(vhost, user="half-reader:pw")), [THERE, HERE]) as reader:
+        assert reader.wait_for(1) == [b"1"]
+        assert "set_permissions" in reader.states[-1].reason
+        assert reader.connected
+
+
 def test_a_message_that_no_queue_can_store_is_an_error_that_passes(
     publisher: Publisher, broker: RabbitMQ, vhost: str
 ) -> None:
@@ -306,7 +383,9 @@ def test_a_message_that_no_queue_can_store_is_an_error_that_passes(
     publisher.publish(Letter(THERE, b"and the line still stands"))
 
 
-def test_a_message_that_is_too_large_leaves_the_others_alone(publisher: Publisher, broker: RabbitMQ) -> None:
+def test_a_message_that_is_too_large_leaves_the_others_alone(options: BrokerOptions, broker: RabbitMQ) -> None:
+    states: list[LinkState] = []
+    publisher = Publisher(options, on_state=states.append)
     broker.evaluate("application:set_env(rabbit, max_message_size, 100000)")
     try:
         letters = [Letter(HERE, b"1"), Letter(HERE, bytes(100_001)), Letter(HERE, b"3")]
@@ -314,7 +393,13 @@ def test_a_message_that_is_too_large_leaves_the_others_alone(publisher: Publishe
         assert [outcomes[0], outcomes[2]] == [None, None]
         assert isinstance(outcomes[1], PeerRefused)
         assert "too large" in str(outcomes[1])
+        assert outcomes[1].peer_code == "too-large"
+        with pytest.raises(PeerRefused, match="too large"):
+            publisher.publish(letters[1])
+        publisher.publish(letters[0])
+        assert [state.connected for state in states] == [True]
     finally:
+        publisher.close()
         broker.evaluate("application:set_env(rabbit, max_message_size, 134217728)")
 
 
@@ -397,3 +482,62 @@ def test_it_stops_at_once_when_there_is_nothing_and_when_there_is_no_broker(
             patient.stop(PROMPT_S)
         finally:
             broker.thaw()
+
+
+@pytest.mark.parametrize("body", [b"small", bytes(16 << 20)], ids=["waits for the confirm", "cannot even send"])
+def test_a_publisher_that_waits_for_a_frozen_broker_stops(
+    options: BrokerOptions, broker: RabbitMQ, body: bytes
+) -> None:
+    stopping = threading.Event()
+    states: list[LinkState] = []
+    errors: list[Exception] = []
+    publisher = Publisher(options, on_state=states.append, stopping=stopping)
+    publisher.publish(Letter(HERE, b"1"))
+
+    def publish() -> None:
+        try:
+            publisher.publish(Letter(HERE, body))
+        except PeerUnreachable as error:
+            errors.append(error)
+        publisher.close()
+
+    broker.freeze()
+    try:
+        thread = threading.Thread(target=publish)
+        thread.start()
+        stopping.set()
+        thread.join(PROMPT_S)
+        assert not thread.is_alive()
+    finally:
+        broker.thaw()
+        thread.join()
+    assert "stopping" in str(errors[0])
+    assert [state.connected for state in states] == [True]
+
+
+def test_a_publisher_and_a_consumer_that_connect_stop(silent: int) -> None:
+    options = BrokerOptions(f"amqp://localhost:{silent}/")
+    stopping = threading.Event()
+    with closing(Publisher(options, on_state=nobody, stopping=stopping)) as publisher, Reader(options) as reader:
+        threading.Timer(0.2, stopping.set).start()
+        with pytest.raises(PeerUnreachable, match="stopping"):
+            publisher.publish(Letter(HERE, b"1"))
+        reader.stop(PROMPT_S)
+
+
+def test_a_broker_that_never_confirms_is_told_as_trouble_until_it_does(broker: RabbitMQ, vhost: str) -> None:
+    """Frozen for longer than the publisher waits: a new line alone is no sign that it is well."""
+    states: list[LinkState] = []
+    options = BrokerOptions(broker.url(vhost), publish_timeout_s=0.5)
+    with closing(Publisher(options, on_state=states.append)) as publisher:
+        publisher.publish(Letter(HERE, b"1"))
+        broker.freeze()
+        try:
+            with pytest.raises(PeerUnreachable, match="did not answer in time"):
+                publisher.publish(Letter(HERE, b"2"))
+        finally:
+            broker.thaw()
+        rest_until(publisher, lambda: publisher._line is not None, "a new line")
+        assert [state.connected for state in states] == [True, False]
+        publisher.publish(Letter(HERE, b"3"))
+    assert [state.connected for state in states] == [True, False, True]

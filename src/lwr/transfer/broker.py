@@ -6,18 +6,17 @@ messages say, and logs nothing: states are told to whoever made these.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 
 from lwr.core.messages import Address
-from lwr.errors import LwrError, PeerRefused, PeerUnreachable
-from lwr.transfer.brokerline import BLOCKED, Delivery, Line
-from lwr.transfer.brokerwords import BrokerOptions, Letter, LinkState, PublishRetry, masked
-from lwr.transfer.retry import growing
+from lwr.errors import LwrError, PeerUnreachable
+from lwr.transfer.brokerline import BLOCKED, Line
+from lwr.transfer.brokerlink import Link
+from lwr.transfer.brokerwords import BrokerOptions, Delivery, Letter, LinkState, PublishRetry, masked
 
 __all__ = [
     "BrokerOptions", "Consumer", "Delivery", "Letter", "LinkState", "PublishRetry", "Publisher", "masked", "peek",
@@ -28,61 +27,21 @@ __all__ = [
 _LOOK_UP_S = 0.5
 #: How long a line is taken to be good without a look at it, which costs some 1 ms.
 _GLANCE_S = 0.2
-_FIRST_PAUSE_S, _MOST_PAUSE_S = 0.5, 30.0
-#: A line that stood so long was a good one: the next try comes soon.
-_GOOD_AFTER_S = 5.0
+#: Before a queue that was left out is tried again on the same line.
+_AGAIN_S = 30.0
 
 
 def _nobody() -> None:
     """Do nothing between deliveries."""
 
 
-class _Link:
-    """Makes lines, one after another: which broker is next, how long to wait for it, and what is told of that."""
-
-    def __init__(self, options: BrokerOptions, on_state: Callable[[LinkState], None]) -> None:
-        self._options = options
-        self._on_state = on_state
-        self._told = (False, "")
-        self._turn = 0
-        self._stood_since = 0.0
-        self._pauses = _pauses()
-
-    def make(self) -> Line:
-        place = self._options.places[self._turn % len(self._options.places)]
-        self._turn += 1
-        return Line(self._options, place)
-
-    def stands(self) -> None:
-        self._turn -= 1  # the same broker again, next time
-        self._stood_since = time.monotonic()
-        self.tell(connected=True)
-
-    def broke(self, error: LwrError) -> float:
-        """Tell of it; returns how long to wait before the next line, in seconds."""
-        self.tell(connected=False, reason=str(error))
-        if self._stood_since and time.monotonic() - self._stood_since > _GOOD_AFTER_S:
-            self._pauses = _pauses()
-        self._stood_since = 0.0
-        return next(self._pauses)
-
-    def tell(self, *, connected: bool, reason: str = "") -> None:
-        if self._told != (connected, reason):
-            self._told = (connected, reason)
-            self._on_state(LinkState(connected, time.time(), reason))
-
-
-def _pauses() -> Iterator[float]:
-    """Not the same for all: a broker that comes back is not asked by everybody at once."""
-    chance = random.SystemRandom()
-    return (pause_s * chance.uniform(0.7, 1.0) for pause_s in growing(_FIRST_PAUSE_S, _MOST_PAUSE_S, 2.0))
-
-
 class Consumer:
     """Takes messages from queues, one after another, over one connection that is made again for ever.
 
     Args:
-        addresses: declared on each new connection, then consumed.
+        addresses: declared on each new connection, then consumed. One that the broker refuses is left out, which
+            `on_state` is told as the reason of a line that stands, and tried again after `again_s` and on the next
+            line. If all are refused, the broker is taken to be away.
         on_delivery: called for each message, in the thread of `run`; it, or somebody in that thread later, calls `ack`
             or `give_back`. Must not raise: what it raises ends `run`.
         on_state: called in that thread when the line is up, when it broke and when the reason changes.
@@ -98,16 +57,19 @@ class Consumer:
         *,
         on_state: Callable[[LinkState], None],
         on_turn: Callable[[], None] = _nobody,
+        again_s: float = _AGAIN_S,
     ) -> None:
+        self._again_s = again_s
         self._addresses = addresses
         self._on_delivery = on_delivery
         self._on_turn = on_turn
         self._wait_s = min(options.consumer_timeout_s or _LOOK_UP_S, _LOOK_UP_S)
-        self._link = _Link(options, on_state)
+        self._link = Link(options, on_state)
 
     def run(self, stopping: threading.Event) -> None:
-        """Consume until `stopping` is set; returns within about a second of that, or `connect_timeout_s` while it
-        connects. What was handed out and not acknowledged is then the broker's again. May be called again."""
+        """Consume until `stopping` is set; returns within about a second of that, whatever the broker does. What was
+        handed out and not acknowledged is then the broker's again. May be called again."""
+        self._link.stopping = stopping
         while not stopping.is_set():
             try:
                 with closing(self._link.make()) as line:
@@ -119,8 +81,11 @@ class Consumer:
         # Handled outside of `drain`: what the handler raises is not the line's error, and heartbeats go on between.
         waiting: deque[Delivery] = deque()
         deleted: list[str] = []
-        line.consume(self._addresses, waiting.append, deleted.append)
-        self._link.stands()
+        left_out = self._begin(line, self._addresses, waiting.append, deleted.append)
+        if len(left_out) == len(self._addresses):
+            raise next(iter(left_out.values()))
+        self._link.stands(_sentence(left_out))
+        again_at = time.monotonic() + self._again_s
         look_at = 0.0
         while not stopping.is_set():
             if not waiting or time.monotonic() >= look_at:
@@ -131,6 +96,28 @@ class Consumer:
             if waiting:
                 self._on_delivery(waiting.popleft())
             self._on_turn()
+            if left_out and time.monotonic() >= again_at:
+                left_out = self._begin(line, list(left_out), waiting.append, deleted.append)
+                self._link.tell(connected=True, reason=_sentence(left_out))
+                again_at = time.monotonic() + self._again_s
+
+    def _begin(
+        self,
+        line: Line,
+        addresses: Sequence[Address],
+        on_delivery: Callable[[Delivery], None],
+        on_cancel: Callable[[str], None],
+    ) -> dict[Address, LwrError]:
+        """Consume them; returns those that the broker refuses, with why. Raises only what ended the line."""
+        refused: dict[Address, LwrError] = {}
+        for address in addresses:
+            try:
+                line.consume(address, on_delivery, on_cancel)
+            except LwrError as error:
+                if line.spent is not None:
+                    raise
+                refused[address] = error
+        return refused
 
     def _wait(self, pause_s: float, stopping: threading.Event) -> None:
         until = time.monotonic() + pause_s
@@ -138,16 +125,28 @@ class Consumer:
             self._on_turn()
 
 
+def _sentence(left_out: Mapping[Address, LwrError]) -> str:
+    return " ".join(f"The queue {address.queue} is left out: {error}" for address, error in left_out.items())
+
+
 class Publisher:
     """Publishes over one connection, which is made when it is needed. Not thread-safe.
 
     Args:
         on_state: called, in the thread that publishes or rests, when the line is up or broke, when the reason changes,
-            and when the broker takes no messages because it is short of memory or disk.
+            and when the broker takes no messages because it is short of memory or disk, or confirms none.
+        stopping: set by another thread, it ends within about a second what waits for the broker here, with
+            PeerUnreachable. What a broker that answers does in that time is still done.
     """
 
-    def __init__(self, options: BrokerOptions, *, on_state: Callable[[LinkState], None]) -> None:
-        self._link = _Link(options, on_state)
+    def __init__(
+        self,
+        options: BrokerOptions,
+        *,
+        on_state: Callable[[LinkState], None],
+        stopping: threading.Event | None = None,
+    ) -> None:
+        self._link = Link(options, on_state, stopping)
         self._line: Line | None = None
         self._next_try_at = 0.0
         self._looked_at = 0.0
@@ -172,11 +171,10 @@ class Publisher:
         if not letters:
             return []
         outcomes = self._publish(letters)
-        if len(letters) > 1 or self._line is not None:
-            # Declared again, if its queue was deleted; alone, if another one may be why the broker ended the line.
-            for at, error in enumerate(outcomes):
-                if isinstance(error, PeerRefused) or (error is not None and self._line is not None):
-                    outcomes[at] = self._publish([letters[at]])[0]
+        for at, error in enumerate(outcomes):
+            # Declared again, if its queue was deleted; alone, if another one may be why the broker said no.
+            if error is not None and self._line is not None and (error.transient or len(letters) > 1):
+                outcomes[at] = self._publish([letters[at]])[0]
         return outcomes
 
     def _publish(self, letters: Sequence[Letter]) -> list[LwrError | None]:
@@ -185,6 +183,8 @@ class Publisher:
         except LwrError as error:
             return [error] * len(letters)
         outcomes = line.publish(letters)
+        if None in outcomes or line.is_unconfirming:
+            self._link.confirmed(None in outcomes, str(line.spent))
         if line.spent is not None:
             self._lost(line.spent)
         else:
@@ -224,7 +224,7 @@ class Publisher:
             except LwrError as error:
                 if self._line is not None and not self._line.blocked:
                     self._lost(error)
-            if time.monotonic() >= until:
+            if time.monotonic() >= until or self._link.is_stopping:
                 return
 
     def _look(self, line: Line, timeout_s: float) -> None:
@@ -246,8 +246,9 @@ class Publisher:
         line = self._connected()
         try:
             line.delete(address)
-        except LwrError as error:
-            self._lost(error)
+        except LwrError:
+            if line.spent is not None:
+                self._lost(line.spent)
             raise
 
     def close(self) -> None:
@@ -297,7 +298,7 @@ def take(
 def _held(options: BrokerOptions, address: Address, limit: int) -> Iterator[Iterator[Delivery]]:
     """The first messages of a queue. What is not acknowledged at the end goes back; RabbitMQ puts it where it was."""
     seen: list[Delivery] = []
-    with closing(_Link(options, lambda _state: None).make()) as line:
+    with closing(Link(options, lambda _state: None).make()) as line:
         waiting = line.declare(address)
 
         def deliveries() -> Iterator[Delivery]:

@@ -18,12 +18,18 @@ from lwr.transfer.brokerwords import Place
 
 @dataclass(frozen=True, slots=True)
 class _Meaning:
-    """`words` are looked for in "type: text" of the exception; the sentences may name {at}, {vhost} and {text}."""
+    """`words` are looked for in "type: text" of the exception; the sentences may name {at}, {vhost} and {text}.
+
+    Args:
+        peer_code, is_transient: of a PeerRefused.
+    """
 
     words: str
     kind: type[PeerRefused] | type[PeerUnreachable]
     sentence: str
     hint: str = ""
+    peer_code: str = ""
+    is_transient: bool = False
 
 
 _MEANINGS = (
@@ -45,6 +51,7 @@ _MEANINGS = (
         "max.*size|larger than|ContentTooLarge", PeerRefused,
         "The message is too large for the broker at {at}: {text}.",
         "Raise max_message_size in rabbitmq.conf, or have the job write less to its standard streams.",
+        peer_code="too-large",
     ),
     # A message that waited here for half an hour, if the broker is not told to allow more (consumer_timeout).
     _Meaning(
@@ -56,7 +63,7 @@ _MEANINGS = (
         "Queues and exchanges of jobs are durable and without arguments. Delete the other one when it is empty; a "
         "Pulsar that shares it must not have amqp_durable = false.",
     ),
-    _Meaning("NotFound", PeerUnreachable, "The broker at {at} no longer has it: {text}."),
+    _Meaning("NotFound", PeerRefused, "The broker at {at} has it not, or not now: {text}.", is_transient=True),
     _Meaning("ResourceLocked", PeerRefused, "A queue at {at} belongs to somebody else alone: {text}."),
     _Meaning(
         "Hostname mismatch|doesn't match|IP address mismatch", PeerRefused,
@@ -104,7 +111,9 @@ def meaning(error: BaseException, place: Place, doing: str) -> LwrError:
     sentence = row.sentence.format_map(words)
     if doing != "connecting":
         sentence = f"{doing[0].upper()}{doing[1:]} failed. {sentence}"
-    return row.kind(sentence, row.hint)
+    if row.kind is PeerRefused:
+        return PeerRefused(sentence, row.hint, peer_code=row.peer_code, transient=row.is_transient)
+    return PeerUnreachable(sentence, row.hint)
 
 
 def _text(error: BaseException) -> str:

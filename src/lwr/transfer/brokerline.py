@@ -2,88 +2,61 @@
 
 py-amqp waits for answers without a bound, verifies no certificate by itself, sends no heartbeats unasked, and raises
 whatever it stumbles over; here each wait is bounded, and what comes out is an `LwrError`. A line that raised is spent:
-its maker makes another one. Not thread-safe. Must not know jobs or what messages say.
+its maker makes another one. What the broker says no to, of one queue or one message, ends a channel, and not the line:
+that channel is opened again. Not thread-safe. Must not know jobs or what messages say.
 """
 
 from __future__ import annotations
 
 import errno
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from typing import Any
 
 from lwr.core.messages import Address
-from lwr.errors import LwrError, PeerUnreachable
+from lwr.errors import LwrError, PeerRefused, PeerUnreachable
 from lwr.faults import fault
-from lwr.transfer.brokerclient import kombu_client
+from lwr.transfer.brokerclient import SLICE_S, STOPPING, check_name, heed, kombu_client, prepared
 from lwr.transfer.brokerfaults import check_files, meaning
-from lwr.transfer.brokerwords import BrokerOptions, Letter, Place
+from lwr.transfer.brokerwords import BrokerOptions, Delivery, Letter, Place
 
 #: How long the broker has for answering a good-bye; after that it learns it by the closed connection.
 _GOODBYE_S = 1.0
 #: py-amqp spins on a frame that has come in half, if it is to wait no time at all.
 _SHORTEST_WAIT_S = 0.001
+#: Of a line that answers to many, each on a queue of its own; then all are forgotten, and declared again when needed.
+_MOST_DECLARED = 1000
+#: AMQP's class and method, of what is asked for one queue or with one message: a no to it says nothing of others. They
+#: are exchange.declare, queue.declare, queue.bind, queue.delete, basic.consume, basic.publish, basic.get.
+_OF_ONE_QUEUE = ((40, 10), (50, 10), (50, 20), (50, 40), (60, 20), (60, 40), (60, 70))
 BLOCKED = "The broker takes no messages now: it is short of memory or disk."
 
 
-@dataclass(eq=False, slots=True)
-class Delivery:
-    """A message that the broker handed out. It is the broker's until `ack`, and comes again if that never happens.
-
-    Args:
-        body: as it came: never unpacked, decoded or decompressed.
-        redelivered: it was handed out before, perhaps to somebody else; transports other than AMQP may not know.
-    """
-
-    address: Address
-    body: bytes = field(repr=False)
-    content_type: str
-    content_encoding: str
-    headers: Mapping[str, Any] = field(repr=False)
-    redelivered: bool
-    message_id: str
-    _line: Line = field(repr=False)
-    _tag: Any = field(repr=False)
-    _settled: bool = field(default=False, repr=False)
-
-    def ack(self) -> None:
-        """It was dealt with. Settled before, or on a line that is gone: nothing happens; the broker delivers again."""
-        self._settle("basic_ack")
-
-    def give_back(self) -> None:
-        """It goes back into its queue, to be handed out at once. On a line that is gone: as `ack`."""
-        self._settle("basic_reject", requeue=True)
-
-    @property
-    def held(self) -> bool:
-        """Whether it waits for `ack` or `give_back`, and these can still reach the broker."""
-        return not self._settled and self._line.spent is None
-
-    def _settle(self, verb: str, **how: bool) -> None:
-        if not self._settled:
-            self._settled = True
-            self._line.settle(verb, self._tag, **how)
-
-
 class Line:
-    """A connection with one channel; spent after the first error.
+    """A connection with a channel for all that is asked, and one for each queue that is consumed.
+
+    It is spent after the first error that is not of one queue or message.
 
     Raises, where nothing else is said:
         PeerUnreachable, PeerRefused, ConfigError: in the words of `brokerfaults`.
     """
 
-    def __init__(self, options: BrokerOptions, place: Place) -> None:
-        """Connect; each step of it takes at most `connect_timeout_s`."""
+    def __init__(self, options: BrokerOptions, place: Place, stopping: threading.Event | None = None) -> None:
+        """Connect; each step of it takes at most `connect_timeout_s`. Later waits end soon after `stopping` is set."""
         #: Why nothing goes over this line any more.
         self.spent: LwrError | None = None
         #: The broker has said that it is short of memory or disk and takes no messages.
         self.blocked = False
+        #: It was given up because it did not confirm what it took.
+        self.is_unconfirming = False
+        self._stopping = stopping
         self._options = options
         self._place = place
         self._is_amqp = place.scheme == "amqp"
         self._declared: set[Address] = set()
+        self._is_reopened = False
         self._sent = 0
         self._unconfirmed: set[int] = set()
         self._nacked: set[int] = set()
@@ -105,15 +78,21 @@ class Line:
         self._transport = self._client.transport
         self._raw = self._establish()
         self._bound_waits(self._options.connect_timeout_s)
-        self._channel = self._transport.create_channel(self._raw)
+        self._channel = self._new_channel()
         if self._is_amqp:
             self._raw.on_blocked, self._raw.on_unblocked = self._on_blocked, self._on_unblocked
-            # Else a body becomes text when it says so of itself.
-            self._channel.auto_decode = False
+            if self._stopping is not None:
+                heed(self._raw, self._stopping)
             for event, handler in (
                 ("basic_ack", self._on_ack), ("basic_nack", self._on_nack), ("basic_return", self._on_return)
             ):  # fmt: skip
                 self._channel.events[event].add(handler)
+
+    def _new_channel(self) -> Any:
+        channel = self._transport.create_channel(self._raw)
+        if self._is_amqp:
+            channel.auto_decode = False  # else a body becomes text when it says so of itself
+        return channel
 
     def _establish(self) -> Any:
         """Connect. What fails half-way is in `_raw`, to be closed: py-amqp closes it after some errors only."""
@@ -134,7 +113,7 @@ class Line:
 
     @contextmanager
     def _guarded(self, doing: str) -> Iterator[None]:
-        """Everything that comes out of kombu becomes an LwrError, and ends this line.
+        """Everything that comes out of kombu becomes an LwrError, and ends this line if it is not of one queue.
 
         That is OSError, its own errors, those of py-amqp, ssl and redis; and of lines that broke at a bad moment, or
         frames that are none, also AttributeError, KeyError, struct.error, UnicodeDecodeError.
@@ -142,38 +121,45 @@ class Line:
         try:
             yield
         except Exception as error:
-            self.spent = meaning(error, self._place, doing)
-            raise self.spent from error
+            told = meaning(error, self._place, doing)
+            if self._is_amqp and getattr(error, "method_sig", None) in _OF_ONE_QUEUE and self._raw.connected:
+                self._is_reopened = True  # by py-amqp; the broker has forgotten what the channel was told before
+            elif not isinstance(error, PeerRefused):  # which was found out here, and nothing sent
+                self.spent = told
+            raise told from error
 
     def declare(self, address: Address) -> int:
         """Make exchange, queue and binding, unless they are there; returns how many messages wait in the queue."""
         with self._guarded(f"declaring the queue {address.queue}"):
+            check_name(address)
             self._channel.exchange_declare(exchange=address.exchange, type="direct", durable=True, auto_delete=False)
             made = self._channel.queue_declare(queue=address.queue, durable=True, exclusive=False, auto_delete=False)
             self._channel.queue_bind(queue=address.queue, exchange=address.exchange, routing_key=address.queue)
+        if len(self._declared) >= _MOST_DECLARED:
+            self._declared.clear()
         self._declared.add(address)
         return int(made.message_count)
 
     def consume(
-        self, addresses: Sequence[Address], on_delivery: Callable[[Delivery], None], on_cancel: Callable[[str], None]
+        self, address: Address, on_delivery: Callable[[Delivery], None], on_cancel: Callable[[str], None]
     ) -> None:
-        """Declare these queues, and have their messages handed out in `drain`.
+        """Declare a queue, and have its messages handed out in `drain`; raised once, it may be called for it again.
 
-        `on_cancel` is called with the name of a queue of which no more will be handed out: it was deleted.
+        `on_cancel` is called with the name of the queue if no more will be handed out: it was deleted.
         """
-        for address in addresses:
-            self.declare(address)
+        self.declare(address)
         with self._guarded("consuming"):
+            # Its own, so that a broker that says no to one queue ends nothing of the others.
+            channel = self._new_channel()
             # In RabbitMQ the count is of each consumer on the channel, and not of all of them.
-            self._channel.basic_qos(0, self._options.prefetch_count, False)
-            for address in addresses:
-
-                def deliver(message: Any, address: Address = address) -> None:
-                    on_delivery(self._delivery(address, message))
-
-                self._channel.basic_consume(
-                    queue=address.queue, no_ack=False, consumer_tag=address.queue, callback=deliver, on_cancel=on_cancel
-                )
+            channel.basic_qos(0, self._options.prefetch_count, False)
+            channel.basic_consume(
+                queue=address.queue,
+                no_ack=False,
+                consumer_tag=address.queue,
+                callback=lambda message: on_delivery(self._delivery(address, channel, message)),
+                on_cancel=on_cancel,
+            )
 
     def drain(self, timeout_s: float) -> None:
         """Wait for something from the broker, at most so long, and have it handled. Sends heartbeats when due."""
@@ -201,9 +187,9 @@ class Line:
         """The next message of a queue; None if none waits."""
         with self._guarded(f"reading the queue {address.queue}"):
             message = self._channel.basic_get(queue=address.queue, no_ack=False)
-            return None if message is None else self._delivery(address, message)
+            return None if message is None else self._delivery(address, self._channel, message)
 
-    def _delivery(self, address: Address, message: Any) -> Delivery:
+    def _delivery(self, address: Address, channel: Any, message: Any) -> Delivery:
         properties = message.properties
         if not self._is_amqp:  # there kombu's own message has them, elsewhere
             properties = {
@@ -220,14 +206,15 @@ class Line:
             redelivered=bool(message.delivery_info.get("redelivered")),
             message_id=str(properties.get("message_id") or ""),
             _line=self,
+            _channel=channel,
             _tag=message.delivery_tag,
         )
 
-    def settle(self, verb: str, tag: Any, **how: bool) -> None:
+    def settle(self, channel: Any, verb: str, tag: Any, **how: bool) -> None:
         """Acknowledge or give back. Never raises; an error ends the line, and the next `drain` tells it."""
         if self.spent is None:
             with suppress(LwrError), self._guarded("acknowledging"):
-                getattr(self._channel, verb)(tag, **how)
+                getattr(channel, verb)(tag, **how)
 
     def publish(self, letters: Sequence[Letter]) -> list[LwrError | None]:
         """Publish in this order, and wait until the broker has answered for all, at most `publish_timeout_s`.
@@ -235,6 +222,9 @@ class Line:
         Returns for each letter None if the broker has confirmed it, or why it may not have it. Never raises; see
         `spent` for what became of the line. Other transports than AMQP confirm nothing: sent is confirmed there.
         """
+        if self._is_reopened:
+            self._is_reopened, self._sent = False, 0
+            self._declared.clear()
         first, trouble = self._sent + 1, None
         try:
             self._send_all(letters)
@@ -248,6 +238,7 @@ class Line:
             if address not in self._declared:
                 self.declare(address)
         self._unconfirmed.clear()
+        self._nacked.clear()
         with self._guarded("publishing"):
             if self._is_amqp and not self._sent:
                 self._channel.confirm_select()
@@ -256,26 +247,17 @@ class Line:
                 self._send(letter)
             fault("publish.before_confirm")
             while self._unconfirmed and (left_s := until - time.monotonic()) > 0:
-                self._drain(min(left_s, 0.5))
+                self._drain(min(left_s, SLICE_S))
+                if self._unconfirmed and self._stopping is not None and self._stopping.is_set():
+                    raise PeerUnreachable(STOPPING)
             if self._unconfirmed and not self.blocked:
+                self.is_unconfirming = True
                 raise TimeoutError
         if self._unconfirmed:  # they may yet be confirmed, and the line is good
             raise PeerUnreachable(BLOCKED)
 
     def _send(self, letter: Letter) -> None:
-        extra = {name: value for name, value in self._options.publish_extra.items() if value is not None}
-        message = self._channel.prepare_message(
-            letter.body,
-            priority=extra.pop("priority", None),
-            content_type=letter.content_type,
-            content_encoding=letter.content_encoding,
-            headers=dict(letter.headers),
-            properties={
-                "delivery_mode": 2,
-                **({"message_id": letter.message_id} if letter.message_id else {}),
-                **extra,
-            },
-        )
+        message = prepared(self._channel, letter, self._options, self._raw.frame_max if self._is_amqp else None)
         care = {"mandatory": True, "timeout": self._options.publish_timeout_s} if self._is_amqp else {}
         self._sent += 1
         if self._is_amqp:

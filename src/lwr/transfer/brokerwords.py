@@ -9,10 +9,11 @@ import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from lwr.core.messages import Address
-from lwr.errors import ConfigError
+from lwr.errors import ConfigError, LwrError
 
 #: What `publish_extra` may set: properties of an AMQP message that do not change where it goes or what it says.
 EXTRAS = ("priority", "delivery_mode", "expiration", "type", "app_id", "user_id")
@@ -121,9 +122,64 @@ class Letter:
     content_encoding: str = "utf-8"
 
 
+class Holder(Protocol):
+    """The line that a message came over, and over which it is settled."""
+
+    @property
+    def spent(self) -> LwrError | None:
+        """Why nothing goes over it any more; None while it stands."""
+
+    def settle(self, channel: Any, verb: str, tag: Any, **how: bool) -> None:
+        """Acknowledge or give back. Never raises."""
+
+
+@dataclass(eq=False, slots=True)
+class Delivery:
+    """A message that the broker handed out. It is the broker's until `ack`, and comes again if that never happens.
+
+    Args:
+        body: as it came: never unpacked, decoded or decompressed.
+        redelivered: it was handed out before, perhaps to somebody else; transports other than AMQP may not know.
+    """
+
+    address: Address
+    body: bytes = field(repr=False)
+    content_type: str
+    content_encoding: str
+    headers: Mapping[str, Any] = field(repr=False)
+    redelivered: bool
+    message_id: str
+    _line: Holder = field(repr=False)
+    _channel: Any = field(repr=False)
+    _tag: Any = field(repr=False)
+    _settled: bool = field(default=False, repr=False)
+
+    def ack(self) -> None:
+        """It was dealt with. Settled before, or on a line that is gone: nothing happens; the broker delivers again."""
+        self._settle("basic_ack")
+
+    def give_back(self) -> None:
+        """It goes back into its queue, to be handed out at once. On a line that is gone: as `ack`."""
+        self._settle("basic_reject", requeue=True)
+
+    @property
+    def held(self) -> bool:
+        """Whether it waits for `ack` or `give_back`, and these can still reach the broker."""
+        return not self._settled and self._line.spent is None
+
+    def _settle(self, verb: str, **how: bool) -> None:
+        if not self._settled:
+            self._settled = True
+            self._line.settle(self._channel, verb, self._tag, **how)
+
+
 @dataclass(frozen=True, slots=True)
 class LinkState:
-    """Whether a line to the broker stands, since when (seconds since the epoch), and if not, why; no secret in it."""
+    """Whether a line to the broker stands, since when (seconds since the epoch), and why not; no secret in it.
+
+    Args:
+        reason: of a line that stands: what is wrong all the same, such as a queue that is left out.
+    """
 
     connected: bool
     since: float
