@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -53,7 +54,28 @@ def test_a_job_in_base64_is_run_and_told(submitter: Submitter, command: str, sta
     assert submitter.submit("--base64", base64.b64encode(message(command).encode()).decode())[0] == code
     assert submitter.client.until("1", status)["job_id"] == "1"
     assert {update["job_id"] for update in submitter.client.look()} == {"1"}
-    assert not list((submitter.directory / "persisted" / "submit").iterdir())
+
+
+def test_the_same_again_is_told_as_before_and_runs_nothing(submitter: Submitter, tmp_path: Path) -> None:
+    ran, file = tmp_path / "ran", tmp_path / "message.json"
+    file.write_text(message(f"echo x >> {ran}"))
+    for _ in range(2):
+        assert submitter.submit("--file", str(file))[0] == 0
+    assert [state for state in submitter.client.states("1") if state != "running"] == ["complete", "complete"]
+    assert ran.read_text() == "x\n"
+
+
+def test_what_is_long_over_is_removed_by_a_later_command(submitter: Submitter, tmp_path: Path) -> None:
+    file = tmp_path / "message.json"
+    file.write_text(message("true"))
+    submitter.submit("--file", str(file))
+    (record,) = (submitter.directory / "persisted" / "submit").iterdir()
+    os.utime(record / "lwr.sqlite", (1.0, 1.0))
+    assert (submitter.directory / "staging" / "1").exists()
+    file.write_text(json.dumps({"job_id": "2", "command_line": "true"}))
+    assert submitter.submit("--file", str(file))[0] == 0
+    assert not record.exists()
+    assert not (submitter.directory / "staging" / "1").exists()
 
 
 def test_a_refused_job_is_told_as_failed(submitter: Submitter, tmp_path: Path) -> None:

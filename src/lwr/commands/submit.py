@@ -11,6 +11,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -18,17 +19,21 @@ from lwr.commands.surroundings import find_ini, surroundings
 from lwr.config import Config, load
 from lwr.core.job import JobKey, check_manager_name
 from lwr.core.messages import JSON, Dialect, Kind, job_named, open_body
-from lwr.errors import BadRequest, ConfigError
+from lwr.errors import BadRequest, ConfigError, LwrError
 from lwr.server.inbox import Incoming, Source
+from lwr.server.store import Store
+from lwr.transfer.removal import remove_tree
 
 _EXIT_FAILED = 1
+#: Told to stop; the job goes on, and this command again goes on with it.
+EXIT_STOPPED = 130
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the job and return 0 when it completed; everything was told by then.
 
-    The job's record is kept below the persistence directory until then, so that the same command again goes on with a
-    job whose first command was killed.
+    The job's record is kept below the persistence directory, so that the same command again goes on with a job whose
+    first command was killed, and tells of one that is over as it was told before. Later commands remove old records.
 
     Raises:
         BadRequest: there is no message. ConfigError: the configuration cannot work, or names no queue.
@@ -42,11 +47,9 @@ def run(args: argparse.Namespace) -> int:
     if manager not in config.managers:
         raise BadRequest(f"There is no manager {manager}.", f"There are: {', '.join(config.managers)}.")
     incoming = Incoming(Source(Dialect(args.dialect), manager, Kind.SETUP), body, JSON)
+    _sweep(config, time.time())
     code = _serve(config, incoming, JobKey(manager, job_id))
-    if code is None:
-        return 130  # stopped; the job goes on, and this command again goes on with it
-    shutil.rmtree(config.persistence_directory, ignore_errors=True)
-    return code
+    return EXIT_STOPPED if code is None else code
 
 
 def _body(args: argparse.Namespace) -> bytes:
@@ -73,6 +76,21 @@ def _of_its_own(args: argparse.Namespace, name: str) -> Config:
         environ,
         arguments={"persistence_directory": str(record), "message_queue_consume": "false", "host": "localhost"},
     )
+
+
+def _sweep(config: Config, now: float) -> None:
+    """Remove the records and directories of jobs of earlier commands that have been over for long."""
+    kept_s = max(config.delivered_job_retention_s, config.failed_job_retention_s)
+    for record in Path(config.persistence_directory).parent.glob("*/lwr.sqlite"):
+        if now - record.stat().st_mtime < kept_s:
+            continue
+        with contextlib.suppress(LwrError), contextlib.closing(Store(record.parent)) as store:
+            jobs = store.jobs(None, None, 1000, None)
+            kept = {name for name, manager in config.managers.items() if manager.debug}
+            if all(job.terminal and job.key.manager not in kept for job in jobs):
+                for job in jobs:
+                    remove_tree(job.directory)
+                shutil.rmtree(record.parent)
 
 
 def _serve(config: Config, incoming: Incoming, key: JobKey) -> int | None:
