@@ -23,10 +23,10 @@ from tests.machines.rabbitmq import RabbitMQ
 from tests.server.test_amqp import Client, in_ini, serving
 from tests.support import RunningServer, wait_until
 
-#: So that silence is noticed soon.
 # Brokers take their time to stop and start.
 pytestmark = pytest.mark.timeout(240)
 
+#: So that silence is noticed soon.
 QUICK = "amqp_heartbeat = 1\namqp_connect_timeout = 3\namqp_publish_timeout = 3\n"
 #: What a broker refuses is tried again more and more seldom, until every half a minute.
 REFUSED_S = 90.0
