@@ -143,7 +143,7 @@ def test_the_ini_files_are_read(tmp_path: Path) -> None:
 
 def test_the_commands_are_commands() -> None:
     lines = commands("lwr")
-    assert {words[0] for words in lines} == {"config", "serve", "status", "run", "mq"}
+    assert {words[0] for words in lines} == {"config", "serve", "status", "run", "mq", "submit"}
     for words in lines:
         parser().parse_args(words)
 

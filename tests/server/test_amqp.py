@@ -179,3 +179,19 @@ def test_the_status_tells_how_the_queue_is(tmp_path: Path, url: str) -> None:
             return bool(status["queue"]["consumer"]["connected"] and status["queue"]["publisher"]["connected"])
 
         wait_until(connected, "both links")
+
+
+def test_a_server_stops_soon_although_its_broker_has_frozen(tmp_path: Path, own_broker: RabbitMQ) -> None:
+    client = Client(own_broker.url())
+    gate = tmp_path / "gate"
+    with serving(tmp_path, own_broker.url(), "amqp_publish_timeout = 600\namqp_heartbeat = 600") as server:
+        client.setup("1", f"while [ ! -e {gate} ]; do sleep 0.05; done")
+        client.until("1", "running")
+        own_broker.freeze()
+        try:
+            gate.touch()
+            wait_until(lambda: "state=complete" in server.log(), "the job's end")
+            assert server.stop() == 0  # within the support's deadline, which is far below those options
+        finally:
+            own_broker.thaw()
+    client.close()

@@ -263,7 +263,9 @@ class MessageQueue:
     # -- sending -------------------------------------------------------------------------------------------------
 
     def _send_all(self) -> None:
-        publisher = Publisher(self._config.broker, on_state=lambda state: self._told("publisher", state))
+        publisher = Publisher(
+            self._config.broker, on_state=lambda state: self._told("publisher", state), stopping=self._stopping
+        )
         pauses = _pauses()
         while not self._stopping.is_set():
             self._wake.clear()
