@@ -13,7 +13,7 @@ import pytest
 
 from lwr.core.messages import DEAD, Address
 from lwr.errors import PeerRefused, PeerUnreachable
-from lwr.transfer.broker import BrokerOptions, Delivery, Letter, LinkState, Publisher, peek, take
+from lwr.transfer.broker import BrokerOptions, Delivery, Letter, LinkState, Publisher, look, peek, take
 from tests.machines.fault_proxy import Fault, FaultProxy
 from tests.machines.rabbitmq import RabbitMQ
 from tests.machines.redis import Redis
@@ -105,6 +105,18 @@ def test_nobody_takes_more_than_he_can_hold_and_the_rest_goes_back(
         reader.wait_for(18)
     assert [delivery.redelivered for delivery in reader.got if delivery.address == HERE] == [True] * 3 + [False] * 6
     assert broker.queue_depths(vhost) == {HERE.queue: 0, THERE.queue: 0}
+
+
+def test_messages_of_one_queue_that_are_held_keep_no_other_queue_away_in_redis_either(redis: BrokerOptions) -> None:
+    few = BrokerOptions(redis.url, prefetch_count=3)
+    with closing(Publisher(few, on_state=nobody)) as publisher, Reader(few, [HERE, THERE], then=keep) as slow:
+        publisher.publish_all(numbered(9))
+        slow.wait_for(3)
+        publisher.publish_all(numbered(9, THERE))
+        slow.wait_for(6)
+        turns = slow.turns
+        wait_until(lambda: slow.turns > turns + 2, "more turns")
+        assert [delivery.address for delivery in slow.got] == [HERE] * 3 + [THERE] * 3
 
 
 def test_what_is_given_back_comes_again(options: BrokerOptions, publisher: Publisher) -> None:
@@ -426,6 +438,21 @@ def test_a_look_into_a_queue_changes_nothing_and_one_of_it_can_be_taken(
     with pytest.raises(PeerRefused):
         take(options, DEAD, lambda _delivery: True, fail, limit=10)
     assert [delivery.body for delivery in peek(options, DEAD, 10)] == [b"0", b"1", b"2", b"4"]
+
+
+def test_a_look_at_each_keeps_no_bodies(options: BrokerOptions, publisher: Publisher) -> None:
+    publisher.publish_all(numbered(3, DEAD))
+    seen: list[Delivery] = []
+    bodies: list[bytes] = []
+
+    def see(delivery: Delivery) -> None:
+        seen.append(delivery)
+        bodies.append(delivery.body)
+
+    look(options, DEAD, 10, see)
+    assert bodies == [b"0", b"1", b"2"]
+    assert [delivery.body for delivery in seen] == [b"", b"", b""]
+    assert [delivery.body for delivery in peek(options, DEAD, 10)] == bodies
 
 
 def test_a_look_into_a_queue_of_another_transport_changes_nothing_either(memory: BrokerOptions) -> None:

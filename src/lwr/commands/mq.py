@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -25,13 +24,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lwr.commands.hiding import hidden
 from lwr.commands.surroundings import find_ini, surroundings
 from lwr.commands.terminal import moment, plain, size
 from lwr.config import load
 from lwr.config.queue import broker_options
 from lwr.core.messages import DEAD, Address, Dialect
 from lwr.errors import BadRequest, ConfigError, NotFound
-from lwr.transfer.broker import BrokerOptions, Delivery, Letter, Publisher, peek, take
+from lwr.transfer.broker import BrokerOptions, Delivery, Letter, Publisher, look, take
 
 #: What is cut on a terminal's edge is whole in a pipe.
 _PIPE_COLUMNS = 200
@@ -41,13 +41,6 @@ _SHORT_ID_CHARS = 8
 _GONE = "somebody else took it"
 #: The exit code when something was left.
 _LEFT = 1
-_HIDDEN = "******"
-_NAMES = "job_key|private_key|private_token|ssh_key|password|token"
-_SECRETS = (
-    (re.compile(rf'("(?:{_NAMES})"\s*:\s*)"(?:[^"\\]|\\.)*"', re.IGNORECASE), rf'\1"{_HIDDEN}"'),
-    (re.compile(rf"\b({_NAMES})=[^&\s\"'\\]+", re.IGNORECASE), rf"\1={_HIDDEN}"),
-    (re.compile(r"(://)[^/\s@\"]+@"), rf"\1{_HIDDEN}@"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +52,7 @@ class DeadLetter:
         to: the queue that it came from.
         at: when it was put aside, seconds since the epoch; None if it does not say.
         is_cut: only its beginning was kept.
+        size_bytes: of its body, which is not here: there may be many, and each may be large.
     """
 
     id: str
@@ -68,7 +62,7 @@ class DeadLetter:
     at: float | None
     is_cut: bool
     content_type: str
-    body: bytes
+    size_bytes: int
 
     @classmethod
     def read(cls, delivery: Delivery) -> DeadLetter:
@@ -82,7 +76,7 @@ class DeadLetter:
             at=_epoch(headers.get("lwr-at", "")),
             is_cut=headers.get("lwr-cut") == "1",
             content_type=headers.get("lwr-content-type") or delivery.content_type,
-            body=delivery.body,
+            size_bytes=len(delivery.body),
         )
 
     @property
@@ -99,7 +93,8 @@ def run(args: argparse.Namespace) -> int:
     Raises LwrError when the broker cannot be asked, or has no such dead letter.
     """
     options = _broker(args.config, args.url)
-    found = [DeadLetter.read(delivery) for delivery in peek(options, DEAD, _MOST)]
+    found: list[DeadLetter] = []
+    look(options, DEAD, _MOST, lambda delivery: found.append(DeadLetter.read(delivery)))
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _PIPE_COLUMNS)
     if args.verb == "list":
         _tell(console, [_summary(letter) for letter in found] if args.json else None, [_table(found)])
@@ -108,12 +103,28 @@ def run(args: argparse.Namespace) -> int:
         raise BadRequest("No dead letter is named.", "Name some by their ids, or all with --all.")
     chosen = found if args.all else list({letter.id: letter for letter in _named(found, args.ids)}.values())
     if args.verb == "show":
-        shown = [_summary(letter) | {"body": readable(letter.body)} for letter in chosen]
-        _tell(console, shown if args.json else None, [_page(letter) for letter in chosen])
+        _show(options, console, {letter.id for letter in chosen}, as_json=args.json)
         return 0
     done = _replay(options, chosen) if args.verb == "replay" else _drop(options, chosen)
     _tell(console, done if args.json else None, [_line(each) for each in done] or ["There are no dead letters."])
     return 0 if all(each["done"] for each in done) else _LEFT
+
+
+def _show(options: BrokerOptions, console: Console, ids: Collection[str], *, as_json: bool) -> None:
+    documents: list[dict[str, object]] = []
+
+    def show(delivery: Delivery) -> None:
+        letter = DeadLetter.read(delivery)
+        if letter.id not in ids:
+            return
+        if as_json:
+            documents.append(_summary(letter) | {"body": readable(delivery.body)})
+        else:
+            _tell(console, None, [_page(letter, delivery.body)])
+
+    look(options, DEAD, _MOST, show)
+    if as_json:
+        _tell(console, documents, [])
 
 
 def _broker(ini: str | None, url: str | None) -> BrokerOptions:
@@ -145,7 +156,7 @@ def _replay(options: BrokerOptions, chosen: Sequence[DeadLetter]) -> list[dict[s
         done = _take(
             options,
             {letter.id for letter in chosen if not letter.hindrance},
-            lambda letter: publisher.publish(Letter(letter.to, letter.body, letter.content_type)),
+            lambda letter, body: publisher.publish(Letter(letter.to, body, letter.content_type)),
         )
     return [
         _result(letter, letter.id in done, f"replayed to {letter.to.queue}", letter.hindrance or _GONE)
@@ -154,17 +165,17 @@ def _replay(options: BrokerOptions, chosen: Sequence[DeadLetter]) -> list[dict[s
 
 
 def _drop(options: BrokerOptions, chosen: Sequence[DeadLetter]) -> list[dict[str, object]]:
-    done = _take(options, {letter.id for letter in chosen}, lambda _letter: None)
+    done = _take(options, {letter.id for letter in chosen}, lambda _letter, _body: None)
     return [_result(letter, letter.id in done, "dropped", _GONE) for letter in chosen]
 
 
-def _take(options: BrokerOptions, ids: Collection[str], do: Callable[[DeadLetter], None]) -> set[str]:
+def _take(options: BrokerOptions, ids: Collection[str], do: Callable[[DeadLetter, bytes], None]) -> set[str]:
     """Take those out, `do` first. Only those: what a running server puts aside again meanwhile has a new id."""
     done: set[str] = set()
 
     def one(delivery: Delivery) -> None:
         letter = DeadLetter.read(delivery)
-        do(letter)
+        do(letter, delivery.body)
         done.add(letter.id)
 
     if ids:
@@ -190,7 +201,7 @@ def _summary(letter: DeadLetter) -> dict[str, object]:
         "queue": letter.to.queue,
         "reason": hidden(letter.reason),
         "content_type": letter.content_type,
-        "size_bytes": len(letter.body),
+        "size_bytes": letter.size_bytes,
         "can_be_replayed": not letter.hindrance,
     }
 
@@ -216,30 +227,21 @@ def _short_ids(ids: Sequence[str]) -> dict[str, str]:
     return {each: each[:count] for each in ids}
 
 
-def _page(letter: DeadLetter) -> str:
+def _page(letter: DeadLetter, body: bytes) -> str:
     when = "-" if letter.at is None else time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(letter.at))
     facts = {
         "put aside": when,
         "job": letter.job or "-",
         "queue": f"{letter.to.queue or '-'} (exchange {letter.to.exchange or '-'})",
-        "content": f"{letter.content_type or '-'}, {size(len(letter.body))}{', only its beginning' * letter.is_cut}",
+        "content": f"{letter.content_type or '-'}, {size(letter.size_bytes)}{', only its beginning' * letter.is_cut}",
     }
     rows = [f"  [dim]{title:<10}[/] {_safe(text)}" for title, text in facts.items()]
-    return "\n".join(
-        [f"[bold]{_safe(letter.id)}[/]", f"  {_safe(letter.reason)}", *rows, "", escape(readable(letter.body))]
-    )
+    return "\n".join([f"[bold]{_safe(letter.id)}[/]", f"  {_safe(letter.reason)}", *rows, "", escape(readable(body))])
 
 
 def readable(body: bytes) -> str:
     """A body for a terminal: lines stay lines, everything else that could steer it is made harmless, secrets hidden."""
     return "\n".join(plain(line) for line in hidden(body.decode("utf-8", "replace")).split("\n"))
-
-
-def hidden(text: str) -> str:
-    """`text` without the secrets that stand in messages under their names."""
-    for pattern, instead in _SECRETS:
-        text = pattern.sub(instead, text)
-    return text
 
 
 def _safe(text: str) -> str:

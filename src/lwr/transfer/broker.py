@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 
 from lwr.core.messages import Address
 from lwr.errors import LwrError, PeerUnreachable
@@ -19,8 +20,8 @@ from lwr.transfer.brokerlink import Link
 from lwr.transfer.brokerwords import BrokerOptions, Delivery, Letter, LinkState, PublishRetry, masked
 
 __all__ = [
-    "BrokerOptions", "Consumer", "Delivery", "Letter", "LinkState", "PublishRetry", "Publisher", "masked", "peek",
-    "take",
+    "BrokerOptions", "Consumer", "Delivery", "Letter", "LinkState", "PublishRetry", "Publisher", "look", "masked",
+    "peek", "take",
 ]  # fmt: skip
 
 #: The longest wait for anything, so that a stop is noticed.
@@ -264,8 +265,17 @@ def peek(options: BrokerOptions, address: Address, limit: int) -> list[Delivery]
     Raises:
         PeerUnreachable, PeerRefused, ConfigError: see `Publisher.publish`.
     """
+    seen: list[Delivery] = []
+    look(options, address, limit, lambda delivery: seen.append(replace(delivery)))
+    return seen
+
+
+def look(options: BrokerOptions, address: Address, limit: int, see: Callable[[Delivery], object]) -> None:
+    """As `peek`, one after another: `see` is called with each message, whose body is forgotten afterwards."""
     with _held(options, address, limit) as deliveries:
-        return list(deliveries)
+        for delivery in deliveries:
+            see(delivery)
+            delivery.body = b""  # to give it back its tag is enough
 
 
 def take(
