@@ -151,6 +151,18 @@ def test_a_broker_that_is_not_there_is_waited_for_and_told() -> None:
     assert all("hidden" not in str(error) for error in troubles)
 
 
+def test_who_is_told_of_trouble_and_raises_ends_nothing(options: BrokerOptions, peer: FarEnd) -> None:
+    heard: list[dict[str, Any]] = []
+
+    def fail(error: LwrError) -> None:
+        raise RuntimeError("a defect of the caller")
+
+    peer.tell(b"no json")
+    with StatusListener(options, heard.append, on_trouble=fail):
+        peer.tell(OVER)
+        wait_until(lambda: heard, "the update behind it")
+
+
 def test_stopping_twice_and_unstarted(options: BrokerOptions) -> None:
     listener = StatusListener(options, print)
     listener.stop()

@@ -6,6 +6,7 @@ whatever the number of jobs. Must not know jobs, and no broker's protocol: that 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -41,6 +42,7 @@ class StatusListener:
         reply: a queue of its own on which the server is asked to tell; empty for the one that all clients of a manager
             share, of which each update goes to one of them.
         on_trouble: told what is wrong, by the thread that hears: an unreachable broker, updates that cannot be handled.
+            What it raises is dropped.
     """
 
     def __init__(
@@ -151,11 +153,14 @@ class StatusListener:
         self._link = link
         if link.connected:
             self._away_since = None
-            return
-        if self._away_since is None:
+        elif self._away_since is None:
             self._away_since = time.monotonic()
         if link.reason:
-            self._on_trouble(PeerUnreachable(link.reason))
+            self._tell_trouble(PeerUnreachable(link.reason))
+
+    def _tell_trouble(self, error: LwrError) -> None:
+        with contextlib.suppress(Exception):  # nobody is left to be told of it, and the updates of all jobs come here
+            self._on_trouble(error)
 
     def _keep_publisher_alive(self) -> None:
         """A broker closes a line without heartbeats. Somebody who publishes now keeps it alive as well; and while the
@@ -173,7 +178,7 @@ class StatusListener:
                 raise BadRequest("An update names no job and status.")
             wanted = receipt_wanted(Kind.STATUS_UPDATE, update)
         except BadRequest as error:
-            self._on_trouble(error)
+            self._tell_trouble(error)
             delivery.ack()
             return
         if self._handed_on(update, wanted):
@@ -195,5 +200,5 @@ class StatusListener:
                 return True
             if self._stopping.wait(pause_s):
                 return False
-        self._on_trouble(trouble)
+        self._tell_trouble(trouble)
         return False
