@@ -63,7 +63,7 @@ def test_nothing_is_told_of_a_job_that_came_otherwise(store: Store, mailbox: Mai
 def test_a_job_that_makes_way_is_not_told_of_any_more(store: Store, mailbox: Mailbox) -> None:
     job = submitted(store)
     run(store, job, JobState.QUEUED, JobState.RUNNING)
-    store.replace(job)
+    store.replace(job, route=ROUTE)
     run(store, job, JobState.CANCELLED)
     assert mailbox.first(100.0) is None
     present = store.by_attempt(job.attempt)
@@ -74,8 +74,19 @@ def test_a_job_that_makes_way_is_not_told_of_any_more(store: Store, mailbox: Mai
 def test_what_was_not_sent_of_a_replaced_attempt_goes(store: Store, mailbox: Mailbox) -> None:
     job = submitted(store)
     run(store, job, JobState.FAILED)
-    make(store, replaces=store.by_attempt(job.attempt))
+    fresh = Job(0, job.key, "f" * 32, JobState.NEW, job.directory, route=ROUTE)
+    assert store.begin(fresh, replaces=store.by_attempt(job.attempt)) is not None
     assert mailbox.first(100.0) is None
+
+
+@pytest.mark.parametrize("route", ["", "lwr"])
+def test_who_was_told_elsewhere_hears_that_the_job_was_taken_over(store: Store, mailbox: Mailbox, route: str) -> None:
+    job = submitted(store)
+    run(store, job, JobState.QUEUED, JobState.RUNNING)
+    store.replace(job, route=route)
+    run(store, job, JobState.CANCELLED)
+    store.begin(Job(0, job.key, "f" * 32, JobState.NEW, job.directory, route=route), store.by_attempt(job.attempt))
+    assert drained(mailbox) == [("1", "running"), ("1", "cancelled")]
 
 
 def test_a_row_stays_until_it_is_sent_with_the_body_that_was_made_for_it(store: Store, mailbox: Mailbox) -> None:

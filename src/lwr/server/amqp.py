@@ -82,6 +82,7 @@ class _Postponed:
     again_at: float = 0.0
     tries: int = 0
     defects: int = 0
+    superseded: bool = False
 
 
 class MessageQueue:
@@ -163,8 +164,11 @@ class MessageQueue:
 
     def _told(self, link: str, state: LinkState) -> None:
         before, self._links[link] = self._links.get(link), state
-        if state.connected:
+        if state.connected and state.reason:
+            log.warning("connected to the broker, but not in all", link=link, reason=state.reason)
+        elif state.connected:
             log.info("connected to the broker", link=link)
+        if state.connected:
             self._reached.add(link)
             self._back.set()
             self._stood |= link == "publisher"
@@ -183,7 +187,8 @@ class MessageQueue:
         ).run(self._stopping)
 
     def _consumer_told(self, state: LinkState) -> None:
-        self._postponed.clear()  # what was not acknowledged on a connection that is gone comes again
+        if not state.connected:
+            self._postponed.clear()  # what was not acknowledged on a connection that is gone comes again
         self._last_set_up = time.monotonic()  # they may wait in the broker
         self._told("consumer", state)
 
@@ -201,9 +206,22 @@ class MessageQueue:
         if self._postponed and incoming.source.kind in (Kind.SETUP, Kind.KILL):
             one.job = self._inbox.job_of(incoming)
             if one.job is not None and self._is_postponed(one.job):
+                self._supersede(one)
                 self._postponed.append(one)  # behind what was said of its job before
                 return
         self._handle(one)
+
+    def _supersede(self, newer: _Postponed) -> None:
+        """A set-up is the newest word: what waits of its job would only be undone by it, and would fill the window in
+        which the broker hands out messages. Of several kills one is enough."""
+        overtaken = {Kind.SETUP, Kind.KILL} if newer.incoming.source.kind is Kind.SETUP else {Kind.KILL}
+        for one in self._postponed:
+            source = one.incoming.source
+            if one.job == newer.job and source.kind in overtaken and source.dialect is newer.incoming.source.dialect:
+                one.delivery.ack()
+                one.superseded = True
+                self._handled[source.dialect.value, source.kind.value, "repeated"] += 1
+        self._postponed = [one for one in self._postponed if not one.superseded]
 
     def _handle(self, one: _Postponed) -> None:
         """Never raises: the thread is for all messages."""

@@ -146,9 +146,18 @@ class Engine:
     # -- what clients ask ----------------------------------------------------------------------------------------
 
     def setup(
-        self, key: JobKey, request: SetupRequest, *, patience_s: float = REPLACE_TIMEOUT_S, description: str = ""
+        self,
+        key: JobKey,
+        request: SetupRequest,
+        *,
+        patience_s: float = REPLACE_TIMEOUT_S,
+        description: str = "",
+        route: str = "",
     ) -> Job:
-        """Make a job, or answer for the one that is there (again: see below). `description` is its own, if it is known.
+        """Make a job, or answer for the one that is there (again: see below).
+
+        `description` is its own, if it is known, and `route` how its client will be told: one who was told of the
+        attempt before on another route hears that this was cancelled.
 
         Not submitted yet: the same job. Over: a fresh attempt in the same place, the old tree removed. Submitted or
         running: it is cancelled and waited for, so long, then a fresh attempt.
@@ -164,19 +173,20 @@ class Engine:
         with self._held(key, patience_s):
             job = self._store.current(key)
             if job is None or job.cleaned_at is not None:
-                return self._begin(key, request, entry, job)
+                return self._begin(key, request, entry, job, route)
             if job.state is JobState.NEW and not (job.cancel_requested or job.clean_requested):
                 self.view.files(job).make(SETUP_AREAS)
                 return job
             if not job.terminal:
-                if not job.cancel_requested or job.route:
-                    self._store.replace(job, _digest(description) if description else "")
+                digest = _digest(description) if description else ""
+                if not job.cancel_requested or job.makes_way_for != digest or job.route == route != "":
+                    self._store.replace(job, digest, route)
                     log.info("job makes way for a fresh attempt", job=str(key))
                     self._look_again(job.attempt)
                 self._wait_until_over(job, patience_s)
-            return self._begin(key, request, entry, self._store.current(key))
+            return self._begin(key, request, entry, self._store.current(key), route)
 
-    def _begin(self, key: JobKey, request: SetupRequest, entry: ManagerEntry, old: Job | None) -> Job:
+    def _begin(self, key: JobKey, request: SetupRequest, entry: ManagerEntry, old: Job | None, route: str = "") -> Job:
         directory = os.path.join(entry.staging_directory, key.job_id)
         if old is not None:
             self._ledger.forget(old)
@@ -186,7 +196,7 @@ class Engine:
             raise self._not_ours(key, directory)
         fresh = Job(
             seq=0, key=key, attempt=uuid.uuid4().hex, state=JobState.NEW, directory=directory,
-            tool_id=request.tool_id, tool_version=request.tool_version, created_at=self._clock(),
+            tool_id=request.tool_id, tool_version=request.tool_version, created_at=self._clock(), route=route,
         )  # fmt: skip
         fault("setup.before_commit")
         job = self._store.begin(fresh, replaces=old)
@@ -232,7 +242,7 @@ class Engine:
             raise self.view.unknown(key)
         half_made = job is not None and job.state is JobState.NEW and not job.cancel_requested
         if setup is not None and (job is None or half_made or self._is_resubmission(job, description)):
-            job = self.setup(key, setup, patience_s=patience_s, description=description)
+            job = self.setup(key, setup, patience_s=patience_s, description=description, route=origin.route)
         with self._held(key, patience_s):
             job = self.view.known(key)
             stored = self._store.submission(job)
@@ -266,7 +276,7 @@ class Engine:
                 now = self._clock()
                 fresh = Job(
                     seq=0, key=key, attempt=uuid.uuid4().hex, state=JobState.NEW,
-                    directory=self.view.expected_layout(key).root, created_at=now, cleaned_at=now,
+                    directory=self.view.expected_layout(key).root, created_at=now, cleaned_at=now, route=route,
                 )  # fmt: skip
                 description = submission.canonical() if submission else ""
                 self._store.refuse(fresh, reason, route, description, replaces=old)

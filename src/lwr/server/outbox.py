@@ -122,8 +122,9 @@ class Outbox:
 
     def _final(self, job: Job, route: Route) -> bytes:
         try:
-            # Where a job was that is cleaned, another one may be now.
-            results = self._view.results(job) if job.cleaned_at is None else Results()
+            # Where a job was that is cleaned or replaced, another one may be now.
+            present = self._view.job(job.key)
+            results = self._view.results(job) if present and present.attempt == job.attempt else Results()
         except LwrError:
             results = Results()  # its directory is gone: the state still holds
         try:

@@ -184,16 +184,17 @@ class Store:
         )
         return row is not None
 
-    def replace(self, job: Job, digest: str = "") -> None:
-        """Record that the job is to make way for a fresh attempt: it is cancelled, and nothing more is told of it.
+    def replace(self, job: Job, digest: str = "", route: str = "") -> None:
+        """Record that the job is to make way for a fresh attempt: it is cancelled, and on the fresh one's `route`
+        nothing more is told of it.
 
         `digest` is that of the description of the fresh one, if it is known."""
 
         def work(connection: sqlite3.Connection) -> None:
             connection.execute(
-                "UPDATE jobs SET cancel_requested = 1, route = '', makes_way_for = ? WHERE seq = ?", (digest, job.seq)
+                "UPDATE jobs SET cancel_requested = 1, makes_way_for = ? WHERE seq = ?", (digest, job.seq)
             )
-            connection.execute("DELETE FROM outbox WHERE seq = ?", (job.seq,))
+            _mute(connection, job, route)
 
         self.database.write(work)
 
@@ -340,10 +341,10 @@ def _write_digest(connection: sqlite3.Connection, job: Job, path: str, digest: F
 
 
 def _insert(connection: sqlite3.Connection, fresh: Job, replaces: Job | None) -> int:
-    """Add an attempt in place of another one, of which nothing more is told; returns its number."""
+    """Add an attempt in place of another one, of which nothing more is told on its route; returns its number."""
     if replaces is not None:
-        connection.execute("UPDATE jobs SET superseded = 1, route = '' WHERE seq = ?", (replaces.seq,))
-        connection.execute("DELETE FROM outbox WHERE seq = ?", (replaces.seq,))
+        connection.execute("UPDATE jobs SET superseded = 1 WHERE seq = ?", (replaces.seq,))
+        _mute(connection, replaces, fresh.route)
     cursor = connection.execute(
         "INSERT INTO jobs (manager, job_id, attempt, state, directory, tool_id, tool_version, reason, cleaned_at, "
         "created_at, changed_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -351,6 +352,15 @@ def _insert(connection: sqlite3.Connection, fresh: Job, replaces: Job | None) ->
          fresh.cleaned_at, fresh.created_at, fresh.created_at),
     )  # fmt: skip
     return int(cursor.lastrowid or 0)
+
+
+def _mute(connection: sqlite3.Connection, job: Job, route: str) -> None:
+    """Have nothing more told there of this attempt, nor of those before it."""
+    connection.execute("UPDATE jobs SET route = '' WHERE seq = ? AND route = ?", (job.seq, route))
+    connection.execute(
+        "DELETE FROM outbox WHERE manager = ? AND job_id = ? AND route = ? AND kind = 'status_update'",
+        (*job.key, route),
+    )
 
 
 def _write_law(connection: sqlite3.Connection) -> None:
