@@ -196,23 +196,7 @@ def _add_run(sub: _Sub[argparse.ArgumentParser]) -> None:
         files.add_argument(f"--{name}", action="append", default=[], metavar=metavar, help=text)
     files.add_argument("--extra-files", action="append", dest="extra", metavar="FILE", help="the same as --extra")
     files.add_argument("--output-dir", default=".", metavar="DIR", help="where results go (default: here)")
-    travel = command.add_argument_group("how files travel")
-    travel.add_argument(
-        "--file-actions", default="", metavar="FILE", help="rules (YAML or JSON) that say it for each path"
-    )
-    travel.add_argument(
-        "--remote-transfer",
-        default="",
-        metavar="URL",
-        help="the server fetches and delivers them, at a job-files endpoint as Galaxy has it",
-    )
-    travel.add_argument(
-        "--at-a-time", type=_positive, default=8, metavar="N", help="move so many files at once (default: 8)"
-    )
-    travel.add_argument(
-        "--jobs-directory", default="", metavar="DIR", help="the server's staging_directory; needed with a broker"
-    )
-    travel.add_argument("--receipt", default="", metavar="FILE", help="write down what became of each file (JSON)")
+    _add_travel(command)
     job = command.add_argument_group("the job")
     job.add_argument("--manager", metavar="NAME", help="one of the server's managers (default: _default_)")
     job.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="set a variable; may be repeated")
@@ -233,6 +217,26 @@ def _add_run(sub: _Sub[argparse.ArgumentParser]) -> None:
         help="an amqp_... option as in server.ini, such as connect_ssl_ca_certs=ca.pem; may be repeated",
     )
     command.add_argument("argv", nargs="+", metavar="COMMAND", help="what to run, behind --")
+
+
+def _add_travel(command: argparse.ArgumentParser) -> None:
+    travel = command.add_argument_group("how files travel")
+    travel.add_argument(
+        "--file-actions", default="", metavar="FILE", help="rules (YAML or JSON) that say it for each path"
+    )
+    travel.add_argument(
+        "--remote-transfer",
+        default="",
+        metavar="URL",
+        help="the server fetches and delivers them, at a job-files endpoint as Galaxy has it",
+    )
+    travel.add_argument(
+        "--at-a-time", type=_positive, default=8, metavar="N", help="move so many files at once (default: 8)"
+    )
+    travel.add_argument(
+        "--jobs-directory", default="", metavar="DIR", help="the server's staging_directory; needed with a broker"
+    )
+    travel.add_argument("--receipt", default="", metavar="FILE", help="write down what became of each file (JSON)")
 
 
 def _positive(text: str) -> int:

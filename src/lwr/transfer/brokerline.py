@@ -210,11 +210,11 @@ class Line:
             _tag=message.delivery_tag,
         )
 
-    def settle(self, channel: Any, verb: str, tag: Any, **how: bool) -> None:
-        """Acknowledge or give back. Never raises; an error ends the line, and the next `drain` tells it."""
+    def settle(self, answer: Callable[[], object]) -> None:
+        """Acknowledge or give back, which `answer` does. Never raises; after an error the next `drain` tells it."""
         if self.spent is None:
             with suppress(LwrError), self._guarded("acknowledging"):
-                getattr(channel, verb)(tag, **how)
+                answer()
 
     def publish(self, letters: Sequence[Letter]) -> list[LwrError | None]:
         """Publish in this order, and wait until the broker has answered for all, at most `publish_timeout_s`.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
@@ -129,8 +129,8 @@ class Holder(Protocol):
     def spent(self) -> LwrError | None:
         """Why nothing goes over it any more; None while it stands."""
 
-    def settle(self, channel: Any, verb: str, tag: Any, **how: bool) -> None:
-        """Acknowledge or give back. Never raises."""
+    def settle(self, answer: Callable[[], object]) -> None:
+        """Acknowledge or give back, which `answer` does. Never raises."""
 
 
 @dataclass(eq=False, slots=True)
@@ -156,21 +156,21 @@ class Delivery:
 
     def ack(self) -> None:
         """It was dealt with. Settled before, or on a line that is gone: nothing happens; the broker delivers again."""
-        self._settle("basic_ack")
+        self._settle(lambda: self._channel.basic_ack(self._tag))
 
     def give_back(self) -> None:
         """It goes back into its queue, to be handed out at once. On a line that is gone: as `ack`."""
-        self._settle("basic_reject", requeue=True)
+        self._settle(lambda: self._channel.basic_reject(self._tag, requeue=True))
 
     @property
     def held(self) -> bool:
         """Whether it waits for `ack` or `give_back`, and these can still reach the broker."""
         return not self._settled and self._line.spent is None
 
-    def _settle(self, verb: str, **how: bool) -> None:
+    def _settle(self, answer: Callable[[], object]) -> None:
         if not self._settled:
             self._settled = True
-            self._line.settle(self._channel, verb, self._tag, **how)
+            self._line.settle(answer)
 
 
 @dataclass(frozen=True, slots=True)
