@@ -152,7 +152,10 @@ class RunningServer:
         try:
             with _OPENER.open(self.url + ("readyz" if self.needs_broker else "livez"), timeout=DEADLINE_S) as answer:
                 return bool(answer.status == 200)
-        except OSError:  # not listening yet, or 503
+        except urllib.error.HTTPError as error:  # 503
+            error.close()  # else its socket is closed whenever it is collected, which Python complains of
+            return False
+        except OSError:  # not listening yet
             return False
 
     def stop(self) -> int:
