@@ -62,6 +62,7 @@ class Line:
         self._nacked: set[int] = set()
         self._returned: set[str] = set()
         self._raw: Any = None
+        self._sock: Any = None  # py-amqp may forget it without having closed it
         try:
             with self._guarded("connecting"):
                 self._open()
@@ -77,6 +78,8 @@ class Line:
         self._client = kombu_client(self._options, self._place)
         self._transport = self._client.transport
         self._raw = self._establish()
+        if self._is_amqp:
+            self._sock = self._raw.transport.sock
         self._bound_waits(self._options.connect_timeout_s)
         self._channel = self._new_channel()
         if self._is_amqp:
@@ -307,6 +310,8 @@ class Line:
                 self._raw.collect()
             if transport.sock is not None:
                 transport.sock.close()
+        if self._sock is not None:
+            self._sock.close()
 
 
 def _text(name: str | bytes) -> str:
